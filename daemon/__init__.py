@@ -1,0 +1,1 @@
+"""easeld: the daemon that turns queued documents into images and videos."""

@@ -1,0 +1,129 @@
+"""The values that describe a model and one call of it: data only, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Frames = NDArray[np.uint8]
+
+
+class Task(StrEnum):
+    """What a model makes of a prompt. The values are the contract's ``task_type``."""
+
+    TEXT2IMAGE = "text2image"
+    TEXT2VIDEO = "text2video"
+
+
+class Family(StrEnum):
+    """Which pipeline class runs the model; each has one file in this package."""
+
+    SDXL = "sdxl"
+    WAN = "wan"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """An inclusive range of legal values."""
+
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """One entry of the catalogue.
+
+    ``repository`` with its pinned ``revision`` names weights on the Hugging Face hub; ``path`` names a local folder in
+    diffusers' layout instead, and ``builtin`` one that easeld ships or makes itself. Exactly one of the three is set.
+    """
+
+    name: str
+    task: Task
+    family: Family
+    repository: str | None = None
+    revision: str | None = None
+    variant: str | None = None  # file variant on the hub, "fp16" for example
+    path: Path | None = None
+    builtin: str | None = None  # name of a folder that models.builtin provides
+    dtype: str = "bfloat16"  # torch dtype on CUDA and MPS; a CPU always computes in float32
+    size_grid: int = 8  # pixels: width and height are generated on multiples of it and cropped to what was asked
+    frame_grid: int = 1  # frames: the model makes ``frame_grid * n + 1`` of them, the surplus is dropped
+    width: Range = Range(minimum=256, maximum=1024)  # pixels
+    height: Range = Range(minimum=256, maximum=1024)  # pixels
+    guidance: Range = Range(minimum=1.0, maximum=20.0)
+    max_batch: int = 8  # items in one pipeline call, before memory is considered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One picture or one video of a call. Items of a call may differ in everything here."""
+
+    prompt: str
+    negative_prompt: str  # "" for none
+    seed: int  # 0 <= seed < 2**32
+    guidance_scale: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One pipeline call: what its items share, and the items."""
+
+    width: int  # pixels, as asked; need not be on the model's grid
+    height: int  # pixels
+    steps: int
+    frames: int = 1  # as asked; 1 for a picture
+    items: tuple[Item, ...]
+
+
+OnStep = Callable[[int, int], None]
+"""``on_step(step, steps)`` is called after each denoising step, 1-based. Whatever it raises stops the call at once and
+reaches the caller unchanged; the model stays usable."""
+
+OnLoad = Callable[[str], None]
+"""``on_load(what)`` is called while a model loads, with a few words for a person."""
+
+
+class Resident(Protocol):
+    """A loaded model. Not thread safe: one thread, the device's, calls it."""
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    def generate(self, call: Call, on_step: OnStep) -> Sequence[Frames]:
+        """Run the call and return one uint8 array for each item, in order.
+
+        Shapes: ``(height, width, 3)`` for a picture, ``(frames, height, width, 3)`` for a video, RGB, exactly the size
+        and number of frames that the call asks for.
+
+        Raises:
+            OutOfMemory: the device's memory does not suffice; the model stays usable.
+            BadOutput: a frame is not finite, or all frames are one colour.
+            DeviceLost: the device's context is poisoned; only a new process can mend it.
+            GenerationFailed: anything else that the pipeline raised.
+        """
+        ...
+
+
+class ModelKeeper(Protocol):
+    """Keeps loaded models on one device."""
+
+    def resident(self, spec: ModelSpec, on_load: OnLoad) -> Resident:
+        """Return the model, loading it first where it is not loaded.
+
+        Raises:
+            ModelMissing: its weights are not to be had, with what to do.
+            OutOfMemory, DeviceLost: as in ``Resident.generate``.
+        """
+        ...
+
+    def is_resident(self, name: str) -> bool: ...
+
+    def close(self) -> None: ...
