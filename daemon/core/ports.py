@@ -1,0 +1,120 @@
+"""What the flow needs of the outside: a store of documents, a store of media, and hints. Adapters implement these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from daemon.core.job import Collection, Decide, Document, JobId, Refusal
+from daemon.core.objects import Placement, StoredObject
+
+
+class Subscription(Protocol):
+    """A running hint: it calls back when something may have changed. Losing hints costs time, never a job."""
+
+    def alive(self) -> bool:
+        """Whether hints can still be trusted to come; ``False`` also when nobody can tell."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Store(Protocol):
+    """Documents. Every method raises ``StoreUnavailable`` where the store cannot be reached; all are thread safe.
+
+    The read-only queries return documents in the order given, paths that are no job's left out. ``limit`` counts what
+    is returned. ``after`` is the last document of the page before.
+    """
+
+    def read(self, job: JobId) -> Document:
+        """Read afresh. An absent document has ``fields`` of ``None``."""
+        ...
+
+    def update(self, target: Document | JobId, decide: Decide) -> Document | Refusal:
+        """Write what ``decide`` says, atomically, on the condition that the document is still what it saw.
+
+        Starts from the document in hand, or reads. Where another writer was quicker, reads and decides again.
+
+        Raises:
+            DocumentTooLarge: the store refuses the write for the document's size or index entries.
+        """
+        ...
+
+    def claim(self, document: Document, decide: Decide) -> Document | Refusal:
+        """As ``update`` from the document in hand, in a transaction, but gives up with ``Why.LOST`` at once.
+
+        A lost acknowledgement looks like losing: a claim that lost must be read again before its job is forgotten
+        for good, which the rescue of expired leases does anyway.
+        """
+        ...
+
+    def window(self, collections: Sequence[Collection], *, limit: int, after: Document | None = None) -> list[Document]:
+        """Queued documents by ``created_at``, oldest first (missing ``created_at`` is not seen here)."""
+        ...
+
+    def by_name(
+        self, collections: Sequence[Collection], *, status: str, limit: int, after: Document | None = None
+    ) -> list[Document]:
+        """Documents of one status by path: finds what the other queries hide for a missing or mistyped field."""
+        ...
+
+    def stale(self, *, before: datetime, limit: int) -> list[Document]:
+        """Processing documents whose ``modified`` lies before a time, by ``modified``."""
+        ...
+
+    def cancelling(self, *, limit: int) -> list[Document]:
+        """Queued and processing documents with ``cancel_requested: true``."""
+        ...
+
+    def now(self) -> datetime:
+        """The store's time: that of the last response, and what has passed since by a monotonic clock."""
+        ...
+
+    def listen(self, collections: Sequence[Collection], wake: Callable[[], None]) -> Subscription:
+        """Call ``wake`` soon after a document becomes queued, from any process."""
+        ...
+
+    def listen_cancellations(self, wake: Callable[[], None]) -> Subscription:
+        """Call ``wake`` soon after a queued or processing document gets ``cancel_requested: true``."""
+        ...
+
+    def probe(self) -> list[str]:
+        """Run every query once; one line for each trouble, saying what to do (a missing index, say)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class BlobStore(Protocol):
+    """Media objects. Every method raises ``BlobsUnavailable`` where the store cannot be reached; all thread safe."""
+
+    def look(self, name: str) -> StoredObject | None:
+        """The object's present generation, or ``None``."""
+        ...
+
+    def put(self, name: str, content: Path, placement: Placement) -> int | None:
+        """Store a file under ``name`` if the object's generation is still ``placement.generation`` (0: absent).
+
+        Returns the new generation, or ``None`` where the condition did not hold: look again.
+        """
+        ...
+
+    def delete(self, name: str, generation: int) -> bool:
+        """Delete that very generation; ``False`` where it is no longer the present one."""
+        ...
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Every object whose name starts with ``prefix``."""
+        ...
+
+    def address(self, name: str) -> str:
+        """The address that clients use, percent-encoded."""
+        ...
+
+    def probe(self) -> list[str]:
+        """Write, fetch as a client would and delete a small object; one line for each trouble, saying what to do."""
+        ...
+
+    def close(self) -> None: ...

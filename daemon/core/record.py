@@ -1,0 +1,129 @@
+"""Our own map ``easeld`` on a document, read without trusting it: a wrong type is as if absent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from daemon.core.job import Document, Fields, Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Who holds a job. It is alive until ``renewed_at`` plus ``seconds``, by the store's clock."""
+
+    worker: str
+    token: str
+    attempt: int  # the attempt that this claim is, 1-based
+    seconds: float
+    renewed_at: datetime | None  # None: missing or mistyped
+    started: bool  # whether generation has begun, which is when the attempt counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How the last life of a document ended."""
+
+    token: str | None
+    seed: int | None  # the seed that we wrote into the top-level field
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """The map ``easeld``."""
+
+    raw: Mapping[str, Any]
+    lease: Lease | None
+    result: Result | None
+    attempts: int  # generations begun in this life
+    crashes: int  # of these, how many ended with a lease that expired
+    expiries: int  # leases that expired before generation began
+    finishes: int  # terminal writes in this life; never more than one
+    not_before: datetime | None
+    request: Mapping[str, Any] | None
+    seeds: tuple[int, ...]
+
+    @classmethod
+    def of(cls, fields: Fields) -> Self:
+        raw = _map(fields.get("easeld"))
+        return cls(
+            raw=raw,
+            lease=_lease(_map(raw.get("lease"))),
+            result=_result(raw.get("result")),
+            attempts=_count(raw.get("attempts")),
+            crashes=_count(raw.get("crashes")),
+            expiries=_count(raw.get("expiries")),
+            finishes=_count(raw.get("finishes")),
+            not_before=moment(raw.get("not_before")),
+            request=_map(raw.get("request")) or None,
+            seeds=_seeds(raw.get("seeds")),
+        )
+
+    @property
+    def new_life(self) -> bool:
+        """Whether a queued document begins a new life: its last one ended, or none of ours wrote what it holds.
+
+        We never leave a lease on a queued document, so one that has it was queued by its client.
+        """
+        return not self.raw or self.result is not None or self.lease is not None
+
+
+def holder(fields: Fields | None) -> Lease | None:
+    """The lease of a processing document; ``None`` where no worker of ours holds it."""
+    if fields is None or fields.get("status") != Status.PROCESSING:
+        return None
+    return Record.of(fields).lease
+
+
+def expires_at(document: Document, lease: Lease) -> datetime:
+    """When the lease ends, by the store's clock."""
+    return (lease.renewed_at or document.updated_at) + timedelta(seconds=lease.seconds)
+
+
+def moment(value: object) -> datetime | None:
+    """A time with a zone, or ``None``."""
+    return value if isinstance(value, datetime) and value.tzinfo is not None else None
+
+
+def _map(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+
+
+def _seeds(value: object) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple) or any(type(item) is not int for item in value):
+        return ()
+    return tuple(value)
+
+
+def _lease(raw: Mapping[str, Any]) -> Lease | None:
+    token, worker, seconds = raw.get("token"), raw.get("worker"), raw.get("seconds")
+    if not isinstance(token, str) or not isinstance(worker, str):
+        return None
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds < 86_400:
+        seconds = 60.0
+    return Lease(
+        worker=worker,
+        token=token,
+        attempt=max(1, _count(raw.get("attempt"))),
+        seconds=float(seconds),
+        renewed_at=moment(raw.get("renewed_at")),
+        started=raw.get("started") is True,
+    )
+
+
+def _result(raw: object) -> Result | None:
+    if not isinstance(raw, Mapping):
+        return None
+    token, seed = raw.get("token"), raw.get("seed")
+    return Result(
+        token=token if isinstance(token, str) else None,
+        seed=seed if type(seed) is int else None,
+        finished_at=moment(raw.get("finished_at")),
+    )
