@@ -1,0 +1,96 @@
+# Two commands on a fresh clone: `make demo` shows it, `make test` proves it. Works with GNU make 3.81 (macOS) and later.
+#
+#   PYTHON=python3.12        the interpreter that the virtual environment is made with
+#   PIP_OPTIONS="..."        passed to `pip install`; a CPU build of torch on Linux, for example:
+#                            PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
+#   VENV=.venv               where the virtual environment lies
+#   PYTEST_OPTIONS="..."     passed to pytest, "-k lease -x" for example
+
+SHELL := /bin/sh
+VENV ?= .venv
+PIP_OPTIONS ?=
+PYTEST_OPTIONS ?=
+PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
+
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.installed-runtime
+DEVELOPMENT := $(VENV)/.installed-development
+NOT_TESTED := build/not-tested.txt
+
+# Demo and tests show the same on every machine, so they never touch an accelerator.
+export EASELD_DEVICE := cpu
+
+.PHONY: help install demo test check lint format types rooms wheel paths fix clean
+
+help:
+	@echo "make demo    install, then make one image and one video with the small built-in models"
+	@echo "make test    the whole suite, with a real Firestore emulator and Cloud Storage server, and coverage"
+	@echo "make check   lint, format, types, import rules, the wheel"
+	@echo "make fix     let ruff mend what it can"
+	@echo "make clean   remove the virtual environment and everything built"
+
+install: $(RUNTIME)
+
+$(RUNTIME): setup.cfg constraints.txt
+	@make/preflight.sh "$(PYTHON)"
+	@echo "Installing easeld into $(VENV). To download:"
+	@if [ "$$(uname -s)" = Darwin ]; then echo "  about 250 MB, PyTorch for Apple silicon among it."; else \
+		echo "  about 350 MB with a CPU build of PyTorch, about 3 GB where pip takes the CUDA build, as it does on Linux"; \
+		echo "  unless told otherwise: make PIP_OPTIONS=\"--extra-index-url https://download.pytorch.org/whl/cpu\""; fi
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --constraint constraints.txt --editable '.[worker]'
+	@touch $@
+
+$(DEVELOPMENT): $(RUNTIME)
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(RUNTIME)
+	@$(BIN)/python -m daemon.entrypoints.demo
+
+# Coverage is demanded only where everything was tested: a laptop without Java still gets an honest pass, and a last
+# line that says what was left out. The pure core needs no server, so its 100 % holds everywhere.
+test: $(DEVELOPMENT)
+	@mkdir -p build && rm -f $(NOT_TESTED) .coverage .coverage.*
+	@status=0; \
+	EASELD_NOT_TESTED_FILE=$(NOT_TESTED) $(BIN)/coverage run -m pytest $(PYTEST_OPTIONS) || status=$$?; \
+	$(BIN)/coverage combine --quiet || status=1; \
+	echo "Coverage of the pure core, 100 % required:"; \
+	$(BIN)/coverage report --include='daemon/core/*' --fail-under=100 || status=1; \
+	if [ -s $(NOT_TESTED) ]; then \
+		echo "Coverage of the whole, not judged because something was not tested:"; \
+		$(BIN)/coverage report --fail-under=0 || status=1; \
+		cat $(NOT_TESTED); \
+	else \
+		echo "Coverage of the whole, 90 % required:"; \
+		$(BIN)/coverage report --fail-under=90 || status=1; \
+	fi; \
+	exit $$status
+
+check: lint format types rooms paths wheel
+
+lint: $(DEVELOPMENT)
+	$(BIN)/ruff check .
+
+format: $(DEVELOPMENT)
+	$(BIN)/ruff format --check .
+
+types: $(DEVELOPMENT)
+	$(BIN)/mypy
+
+rooms: $(DEVELOPMENT)
+	$(BIN)/lint-imports --no-logo
+
+wheel: $(DEVELOPMENT)
+	$(BIN)/python -m make.wheel
+
+paths: $(DEVELOPMENT)
+	$(BIN)/python -m make.paths
+
+fix: $(DEVELOPMENT)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist demo-output *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

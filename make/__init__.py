@@ -1,0 +1,1 @@
+"""What stands behind the make targets: checks that no tool brings."""
