@@ -12,6 +12,10 @@ class ModelMissing(ModelError):
     """The model should be there and is not: its weights cannot be found or read."""
 
 
+class DeviceUnfit(ModelError):
+    """The device that was asked for is not there, or computes wrongly."""
+
+
 class OutOfMemory(ModelError):
     """The device's memory does not suffice for this call; the model stays usable."""
 

@@ -27,6 +27,7 @@ class Family(StrEnum):
 
     SDXL = "sdxl"
     WAN = "wan"
+    NULL = "null"  # no model: sleeps and paints, for benchmarks and for tests of everything around a model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,8 @@ class ModelSpec:
     """One entry of the catalogue.
 
     ``repository`` with its pinned ``revision`` names weights on the Hugging Face hub; ``path`` names a local folder in
-    diffusers' layout instead, and ``builtin`` one that easeld ships or makes itself. Exactly one of the three is set.
+    diffusers' layout instead, and ``builtin`` one that easeld ships or makes itself. Exactly one of the three is set,
+    and none for the null family, which has no weights.
     """
 
     name: str
@@ -60,6 +62,7 @@ class ModelSpec:
     height: Range = Range(minimum=256, maximum=1024)  # pixels
     guidance: Range = Range(minimum=1.0, maximum=20.0)
     max_batch: int = 8  # items in one pipeline call, before memory is considered
+    step_seconds: float = 0.0  # how long the null family sleeps for each step of a call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,108 @@
+"""What the pipeline families share: loading from a folder, one guarded call, and the frames out of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from models import device as devices
+from models.errors import ModelMissing, OutOfMemory
+from models.failure import first_line, is_device_lost, is_out_of_memory, translate
+from models.guidance import PerItemGuidance
+from models.pixels import frames_from, on_grid
+
+if TYPE_CHECKING:
+    from models.spec import Call, Frames, ModelSpec, OnStep
+
+
+class DiffusionModel(ABC):
+    """A loaded diffusers pipeline. Implements ``models.spec.Resident``; a family says how to call its pipeline."""
+
+    pipeline_class: type[Any]
+
+    def __init__(self, *, spec: ModelSpec, folder: Path, device: torch.device) -> None:
+        """Load the pipeline from ``folder``, which is in diffusers' layout, onto ``device``.
+
+        The VAE is kept in float32 on every device: SDXL's overflows in half precision, and Wan's loses detail.
+        Only safetensors are read: the older format runs code on loading.
+
+        Raises:
+            ModelMissing: the folder is not such a model, or incomplete.
+            torch.OutOfMemoryError, RuntimeError: as torch raises them while the weights move to the device.
+        """
+        self._spec = spec
+        self._device = device
+        dtypes = {"default": devices.dtype(device, spec.dtype), "vae": torch.float32}
+        try:
+            self._pipeline = self.pipeline_class.from_pretrained(
+                folder, dtype=dtypes, variant=spec.variant, use_safetensors=True, local_files_only=True
+            )
+        except Exception as error:
+            if is_out_of_memory(error) or is_device_lost(error):
+                raise
+            raise ModelMissing(f"Model {spec.name} cannot be loaded from {folder}: {first_line(error)}") from error
+        self._pipeline.to(device)
+        self._pipeline.set_progress_bar_config(disable=True)
+        # One item at a time: decoding needs the most memory of all, and a card gains nothing from decoding together.
+        self._pipeline.vae.enable_slicing()
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self._spec
+
+    def generate(self, call: Call, on_step: OnStep) -> Sequence[Frames]:
+        """As ``Resident.generate`` says.
+
+        Each item's noise comes from a generator of its own, seeded with its seed and always on the CPU: so the noise
+        depends neither on the device nor on the neighbours.
+        """
+        stopped_by: Exception | None = None
+
+        def after_step(pipeline: Any, index: int, *_: Any) -> dict[str, Any]:
+            nonlocal stopped_by
+            try:
+                on_step(index + 1, pipeline.num_timesteps)
+            except Exception as error:
+                stopped_by = error
+                raise
+            return {}  # nothing of the pipeline's state is replaced
+
+        try:
+            decoded = self._decoded(
+                prompt=[item.prompt for item in call.items],
+                negative_prompt=[item.negative_prompt for item in call.items],
+                guidance_scale=PerItemGuidance([item.guidance_scale for item in call.items], self._device),
+                generator=[torch.Generator("cpu").manual_seed(item.seed) for item in call.items],
+                width=on_grid(call.width, self._spec.size_grid),
+                height=on_grid(call.height, self._spec.size_grid),
+                num_frames=on_grid(call.frames - 1, self._spec.frame_grid) + 1,
+                num_inference_steps=call.steps,
+                callback_on_step_end=after_step,
+            )
+            videos = [frames_from(item, frames=call.frames, height=call.height, width=call.width) for item in decoded]
+        except Exception as error:
+            if error is stopped_by:
+                raise
+            translated = translate(error, task=self._spec.task, call=call, device=self._device)
+            if isinstance(translated, OutOfMemory):
+                devices.release_memory(self._device)
+            if translated is error:
+                raise
+            raise translated from error
+        return self._delivered(videos)
+
+    @abstractmethod
+    def _decoded(self, *, num_frames: int, **arguments: Any) -> torch.Tensor:
+        """Call the pipeline with ``arguments``, which are diffusers' own, and decode.
+
+        ``num_frames`` is 1 for pictures, whose pipelines do not know the word.
+        Returns the shape (items, frames, 3, height, width), values from 0 to 1, not yet clamped.
+        """
+
+    @abstractmethod
+    def _delivered(self, videos: list[Frames]) -> Sequence[Frames]:
+        """Turn (frames, height, width, 3) arrays into the shape that the task promises."""

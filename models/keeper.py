@@ -1,0 +1,132 @@
+"""Keeps loaded models on one device: loaded once, and the least recently used leaves when memory is short.
+
+Importing this imports no torch; that happens when the first model is loaded, and never for the null family.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models import weights
+from models.errors import DeviceLost, OutOfMemory
+from models.null import Null
+from models.spec import Family
+
+if TYPE_CHECKING:
+    import torch
+
+    from models.spec import ModelSpec, OnLoad, Resident
+
+WORKING_MEMORY = 2 * 2**30  # bytes: what a call needs besides the weights, at the least
+
+
+class Keeper:
+    """Implements ``models.spec.ModelKeeper``. Not thread safe: one thread, the device's, calls it.
+
+    Whoever holds on to a ``Resident`` keeps its memory from being freed: ask for it anew for each call.
+    """
+
+    def __init__(
+        self,
+        *,
+        cache_dir: Path,
+        device: str | None = None,
+        local_files_only: bool = False,
+        free_memory: Callable[[], int] | None = None,
+    ) -> None:
+        """Load nothing yet.
+
+        ``cache_dir`` is for built-in weights that are made here; ``device`` is as in ``models.device.choose``;
+        ``local_files_only`` forbids fetching from the hub; ``free_memory`` tells the bytes left on the device, which
+        are the device's own figure by default.
+        """
+        self._cache_dir = cache_dir
+        self._wanted_device = device
+        self._local_files_only = local_files_only
+        self._free_memory = free_memory
+        self._residents: OrderedDict[str, Resident] = OrderedDict()  # the least recently used first
+
+    @property
+    def resident_names(self) -> tuple[str, ...]:
+        """The loaded models, the least recently used first."""
+        return tuple(self._residents)
+
+    def is_resident(self, name: str) -> bool:
+        return name in self._residents
+
+    def resident(self, spec: ModelSpec, on_load: OnLoad) -> Resident:
+        """As ``ModelKeeper.resident`` says.
+
+        Raises:
+            DeviceUnfit: the device that was asked for is not there.
+        """
+        if spec.name not in self._residents:
+            self._residents[spec.name] = Null(spec=spec) if spec.family is Family.NULL else self._loaded(spec, on_load)
+        self._residents.move_to_end(spec.name)
+        return self._residents[spec.name]
+
+    def close(self) -> None:
+        """Let go of every model."""
+        self._residents.clear()
+
+    def _loaded(self, spec: ModelSpec, on_load: OnLoad) -> Resident:
+        from models.quiet import quiet_libraries
+
+        on_load(f"{spec.name}: starting torch and diffusers")
+        quiet_libraries()
+        from models import device as devices
+        from models.failure import first_line, is_device_lost, is_out_of_memory
+
+        device = devices.choose(self._wanted_device)
+        folder = weights.folder(
+            spec, cache_dir=self._cache_dir, local_files_only=self._local_files_only, on_load=on_load
+        )
+        size = weights.parameters(folder, spec.variant) * devices.dtype(device, spec.dtype).itemsize
+        free_memory = self._free_memory or (lambda: devices.memory(device).free)
+        while self._residents and free_memory() < size + WORKING_MEMORY:
+            self._evict_one(device, on_load)
+        while True:
+            on_load(f"{spec.name}: loading {size / 2**30:.1f} GiB of weights onto {device}")
+            try:
+                return _family(spec.family)(spec=spec, folder=folder, device=device)
+            except (RuntimeError, MemoryError) as error:
+                if is_device_lost(error):
+                    raise DeviceLost(
+                        f"Device {device} was lost while loading {spec.name}: {first_line(error)}"
+                    ) from error
+                if not is_out_of_memory(error):
+                    raise
+                if not self._residents:
+                    raise OutOfMemory(
+                        f"{device.type.upper()} Out of Memory while loading {spec.name}, whose weights take "
+                        f"{size / 2**30:.1f} GiB: use a device with more memory, or end what else runs on it"
+                    ) from error
+            self._evict_one(device, on_load)
+
+    def _evict_one(self, device: torch.device, on_load: OnLoad) -> None:
+        from models.device import release_memory
+
+        name, resident = self._residents.popitem(last=False)
+        on_load(f"unloading {name}, the least recently used, for lack of memory")
+        del resident
+        gc.collect()  # a pipeline's modules refer to one another
+        release_memory(device)
+
+
+def _family(family: Family) -> Callable[..., Resident]:
+    """Import the one family that is asked for: the others' classes take time to import as well."""
+    match family:
+        case Family.SDXL:
+            from models.sdxl import StableDiffusionXL
+
+            return StableDiffusionXL
+        case Family.WAN:
+            from models.wan import Wan
+
+            return Wan
+        case Family.NULL:
+            raise AssertionError("the null family has nothing to load")

@@ -1,0 +1,39 @@
+"""Stable Diffusion XL: text to image. Podell et al. 2023, https://arxiv.org/abs/2307.01952."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+
+from models.diffusion import DiffusionModel
+
+if TYPE_CHECKING:
+    from models.spec import Frames
+
+
+class StableDiffusionXL(DiffusionModel):
+    """Makes pictures of the shape (height, width, 3)."""
+
+    pipeline_class = StableDiffusionXLPipeline
+
+    @torch.no_grad()
+    def _decoded(self, *, num_frames: int, **arguments: Any) -> torch.Tensor:  # noqa: ARG002 a picture is one frame
+        """Decode here and not in the pipeline, which cannot decode half-precision latents with a float32 VAE."""
+        latents = self._pipeline(**arguments, output_type="latent").images
+        vae = self._pipeline.vae
+        latents = latents.to(vae.dtype) / vae.config.scaling_factor
+        mean, deviation = (getattr(vae.config, f"latents_{of}", None) for of in ("mean", "std"))
+        if mean is not None and deviation is not None:  # some models of this class normalise each channel
+            latents = latents * _per_channel(deviation, latents) + _per_channel(mean, latents)
+        decoded: torch.Tensor = vae.decode(latents, return_dict=False)[0]
+        return (decoded / 2 + 0.5).unsqueeze(1)
+
+    def _delivered(self, videos: list[Frames]) -> Sequence[Frames]:
+        return [video[0] for video in videos]
+
+
+def _per_channel(numbers: Sequence[float], like: torch.Tensor) -> torch.Tensor:
+    return like.new_tensor(numbers).view(1, -1, 1, 1)
