@@ -1,0 +1,85 @@
+"""SQLite files of ours: opened in WAL mode, by several processes at once, with their schema in place."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+BUSY = 10.0  # seconds to wait for another process's write
+
+
+def connect(path: Path, *, synchronous: str) -> sqlite3.Connection:
+    """A connection in autocommit mode, to be used by one thread at a time.
+
+    ``synchronous`` is ``FULL`` (each commit survives a power cut by itself) or ``NORMAL`` (it does once ``sync`` has
+    been called on the log, and always survives the death of the process).
+    """
+    connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone stops at the drive's cache
+    connection.execute("PRAGMA checkpoint_fullfsync = ON")
+    return connection
+
+
+def prepare(path: Path, connect_to: Callable[[], sqlite3.Connection], schema: str, *, version: int) -> None:
+    """Make the file, its folder and its tables if they are not there yet; any number of processes may do it at once.
+
+    Raises:
+        sqlite3.Error: it cannot be done, or a newer easeld made the file.
+        OSError: the folder cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = connect_to()
+    try:
+        _write_ahead(connection)
+        with transaction(connection):
+            found = connection.execute("PRAGMA user_version").fetchone()[0]
+            if found > version:
+                raise sqlite3.DatabaseError(f"it has format {found}, made by a newer easeld; this one knows {version}")
+            if found < version:
+                for statement in schema.split(";\n"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {version}")
+    finally:
+        connection.close()
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """A write transaction, begun with the write lock so that nothing read in it can be out of date at its end."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def sync(descriptor: int) -> None:
+    """Bring a file, or a folder's entries, through the drive's cache."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    # The change of mode does not wait for other connections as a write does, so we wait for it here.
+    deadline = time.monotonic() + BUSY
+    while True:
+        try:
+            if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal":
+                return
+            raise sqlite3.OperationalError("its file system does not allow SQLite's WAL mode")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)

@@ -1,0 +1,241 @@
+"""The embedded blob store: each object a file of its own name under one folder, for several processes at once."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import sqlite3
+import stat
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from daemon.adapters.database import connect, prepare, sync
+from daemon.adapters.folder_index import SCHEMA, Entry, Index, checksum, copy
+from daemon.core.errors import BlobsUnavailable, JobError, Rejected, Retryable
+from daemon.core.objects import ContentType, Mark, Placement, StoredObject
+
+OURS = ".easeld"  # our folder under the root; no object may be named so
+MAX_PART_BYTES = 255  # of one part of a path, on every file system that we know
+
+
+class FolderBlobs:
+    """Objects under ``root``; what Cloud Storage keeps beside the bytes is in an index, ``root/.easeld/objects.db``.
+
+    The index is an SQLite file, because one commit there is then the moment at which an object changes: first the new
+    file is whole on the disk under a temporary name, then the index says so and names it, then it is renamed into its
+    place. Whoever finds a named temporary file that is still there finishes the rename. A file that a person put there
+    or changed is an object without metadata, of a generation of its own. One lock file keeps processes apart.
+    """
+
+    def __init__(self, root: Path, base_url: str) -> None:
+        self._root = root
+        self._base_url = base_url.rstrip("/")
+        self._staged = root / OURS / "staged"
+        self._threads = threading.Lock()
+        self._closed = False
+        database = root / OURS / "objects.db"
+        with self._translated():
+            self._staged.mkdir(parents=True, exist_ok=True)
+            prepare(database, lambda: connect(database, synchronous="FULL"), SCHEMA, version=1)
+            self._index = Index(connect(database, synchronous="FULL"))
+            with self._locked():
+                self._recover()
+
+    def look(self, name: str) -> StoredObject | None:
+        path = self._path(name)
+        with self._translated(name), self._locked():
+            entry = self._present(name, path)
+        return None if entry is None else entry.object
+
+    def put(self, name: str, content: Path, placement: Placement) -> int | None:
+        path = self._path(name)
+        with self._translated(name):
+            with self._locked():  # saves the copy where it would be for nothing
+                if self._generation(name, path) != placement.generation:
+                    return None
+            with self._stage(content, placement) as staged, self._locked():
+                if self._generation(name, path) != placement.generation:
+                    staged.unlink()
+                    return None
+                self._make_folder(path.parent)
+                found = staged.stat()
+                generation = self._index.record(
+                    name,
+                    staged=staged.name,
+                    crc32c=placement.crc32c,
+                    size=found.st_size,
+                    modified=found.st_mtime_ns,
+                    content_type=placement.content_type,
+                    metadata=placement.mark.metadata(),
+                )
+                self._move(staged, path)
+                return generation
+
+    def delete(self, name: str, generation: int) -> bool:
+        path = self._path(name)
+        with self._translated(name), self._locked():
+            if generation == 0 or self._generation(name, path) != generation:
+                return False
+            path.unlink()  # first, because an entry without a file is no object, but a file without an entry is one
+            _sync_folder(path.parent)
+            self._index.forget(name)
+            return True
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        with self._translated(prefix), self._locked():
+            self._recover()
+        start = self._root / prefix.rpartition("/")[0]
+        if ".." in start.relative_to(self._root).parts:
+            return
+        for folder, folders, files in os.walk(start):
+            folders[:] = sorted(name for name in folders if Path(folder, name) != self._root / OURS)
+            for file in sorted(files):
+                name = Path(folder, file).relative_to(self._root).as_posix()
+                found = self.look(name) if name.startswith(prefix) else None
+                if found is not None:
+                    yield found
+
+    def address(self, name: str) -> str:
+        return f"{self._base_url}/{quote(name)}"
+
+    def probe(self) -> list[str]:
+        name = f"easeld-probe/{secrets.token_hex(8)}.png"
+        mark = Mark(document="easeld-probe", token="easeld-probe", attempt=0, claimed=0)
+        try:
+            with tempfile.NamedTemporaryFile() as content:
+                content.write(b"easeld")
+                content.flush()
+                crc32c = checksum(Path(content.name))
+                placement = Placement(generation=0, content_type=ContentType.PNG, crc32c=crc32c, mark=mark)
+                generation = self.put(name, Path(content.name), placement)
+            fetched = (self._root / name).read_bytes()
+            deleted = self.delete(name, generation or 0)
+            with suppress(OSError):  # not empty: another probe is at work
+                (self._root / name).parent.rmdir()
+        except (BlobsUnavailable, JobError, OSError) as exc:
+            return [f"The folder {self._root} does not take files: {exc}. Make it writable, or choose another"]
+        if fetched != b"easeld" or not deleted:
+            return [f"The folder {self._root} gives back something else than was written: choose another"]
+        return []
+
+    def close(self) -> None:
+        with self._threads:
+            if not self._closed:
+                self._closed = True
+                self._index.close()
+
+    def _path(self, name: str) -> Path:
+        """Where an object's file is.
+
+        Raises:
+            Rejected: no file can have this name, or it would lie outside the root or among our own files.
+        """
+        parts = name.split("/")
+        if any(part in ("", ".", "..") or "\0" in part for part in parts) or parts[0] == OURS:
+            raise Rejected(f"No file can be named {name!r}")
+        if any(len(os.fsencode(part)) > MAX_PART_BYTES for part in parts):
+            raise Rejected(f"The name is too long for a file ({MAX_PART_BYTES} bytes for each part): {name}")
+        return self._root.joinpath(*parts)
+
+    # Under the lock
+
+    def _generation(self, name: str, path: Path) -> int:
+        entry = self._present(name, path)
+        return 0 if entry is None else entry.object.generation
+
+    def _present(self, name: str, path: Path) -> Entry | None:
+        """The entry of the file that is there, mended where a process died or a person had a hand in it."""
+        entry = self._index.find(name)
+        if entry is not None and entry.staged is not None and (self._staged / entry.staged).exists():
+            self._make_folder(path.parent)
+            self._move(self._staged / entry.staged, path)
+        try:
+            found = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            raise Rejected(f"{name} is a folder, not a file")
+        if entry is not None and (entry.object.size, entry.modified) == (found.st_size, found.st_mtime_ns):
+            return entry
+        crc32c = checksum(path)
+        if entry is not None and entry.object.crc32c == crc32c:  # only touched, or restored from a copy
+            self._index.touch(name, modified=found.st_mtime_ns)
+            return entry
+        self._index.record(name, crc32c=crc32c, size=found.st_size, modified=found.st_mtime_ns)
+        return self._index.find(name)
+
+    def _move(self, staged: Path, path: Path) -> None:
+        os.replace(staged, path)
+        _sync_folder(path.parent)
+
+    def _make_folder(self, folder: Path) -> None:
+        if not folder.is_dir():
+            self._make_folder(folder.parent)
+            folder.mkdir(exist_ok=True)
+            _sync_folder(folder.parent)
+
+    def _recover(self) -> None:
+        """Finish the renames of processes that died after their commit, and clear away what others only began."""
+        for staged in self._staged.iterdir():
+            name = self._index.name_of_staged(staged.name)
+            if name is not None:
+                self._present(name, self._path(name))
+                continue
+            with suppress(FileNotFoundError), open(staged, "rb") as file, suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its writer holds it while it lives
+                staged.unlink()
+
+    # Around it
+
+    @contextmanager
+    def _stage(self, content: Path, placement: Placement) -> Iterator[Path]:
+        """The content under a temporary name, whole on the disk. What is left of it is cleared away later.
+
+        Raises:
+            Retryable: it does not have the checksum that the placement says.
+        """
+        staged = self._staged / secrets.token_hex(8)
+        with open(staged, "xb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # tells others that it is being written
+            try:
+                if copy(content, file) != placement.crc32c:
+                    raise Retryable(f"{content.name} changed on its way to the folder: its checksum differs")
+                file.flush()
+                sync(file.fileno())
+            except BaseException:
+                staged.unlink()
+                raise
+            yield staged
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._threads, open(self._root / OURS / "lock", "ab") as lock:
+            if self._closed:
+                raise BlobsUnavailable(f"The folder {self._root} is closed")
+            fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the descriptor, also when the process is killed
+            yield
+
+    @contextmanager
+    def _translated(self, name: str = "") -> Iterator[None]:
+        try:
+            yield
+        except (NotADirectoryError, IsADirectoryError) as exc:
+            raise Rejected(f"{name} needs a folder where there is a file, or the other way round") from exc
+        except (OSError, sqlite3.Error) as exc:
+            if isinstance(exc, OSError) and exc.errno == errno.ENAMETOOLONG:
+                raise Rejected(f"The name is too long for a file: {name}") from exc
+            raise BlobsUnavailable(f"The folder {self._root} cannot be used: {exc}") from exc
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)

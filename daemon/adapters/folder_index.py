@@ -1,0 +1,110 @@
+"""What the folder keeps beside the bytes of each object: generation, checksum, metadata and a rename to finish."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import google_crc32c
+
+from daemon.core.objects import StoredObject
+
+CHUNK = 1 << 20  # bytes
+
+# AUTOINCREMENT: a generation is never given twice, not even after its object was deleted.
+SCHEMA = """
+CREATE TABLE objects (
+    generation INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT UNIQUE NOT NULL,
+    staged TEXT,                -- the temporary name that the file had; if it still has it, the rename is to be done
+    crc32c TEXT NOT NULL,
+    size INTEGER NOT NULL,      -- bytes; with the next tells whether a person changed the file
+    modified INTEGER NOT NULL,  -- nanoseconds since 1970, by the file system
+    content_type TEXT,
+    metadata TEXT NOT NULL
+);
+CREATE INDEX objects_staged ON objects (staged)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What the index says of an object."""
+
+    object: StoredObject
+    staged: str | None
+    modified: int  # nanoseconds
+
+
+class Index:
+    """The table of objects. Not thread safe: used under the folder's lock."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def find(self, name: str) -> Entry | None:
+        row = self._connection.execute(
+            "SELECT generation, staged, crc32c, size, modified, metadata FROM objects WHERE name = ?", (name,)
+        ).fetchone()
+        if row is None:
+            return None
+        generation, staged, crc32c, size, modified, metadata = row
+        stored = StoredObject(name=name, generation=generation, crc32c=crc32c, size=size, metadata=json.loads(metadata))
+        return Entry(object=stored, staged=staged, modified=modified)
+
+    def record(
+        self,
+        name: str,
+        *,
+        crc32c: str,
+        size: int,
+        modified: int,
+        staged: str | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> int:
+        """Make this the object's present generation, in one commit that survives a power cut; returns it."""
+        cursor = self._connection.execute(
+            "INSERT OR REPLACE INTO objects (name, staged, crc32c, size, modified, content_type, metadata)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (name, staged, crc32c, size, modified, content_type, json.dumps(dict(metadata or {}))),
+        )
+        generation = cursor.lastrowid
+        assert generation is not None  # an INSERT has one
+        return generation
+
+    def touch(self, name: str, *, modified: int) -> None:
+        """The same bytes bear another time of change now."""
+        self._connection.execute("UPDATE objects SET modified = ? WHERE name = ?", (modified, name))
+
+    def forget(self, name: str) -> None:
+        self._connection.execute("DELETE FROM objects WHERE name = ?", (name,))
+
+    def name_of_staged(self, staged: str) -> str | None:
+        """The object that a temporary file is to become, if it got as far as that."""
+        row = self._connection.execute("SELECT name FROM objects WHERE staged = ?", (staged,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def copy(source: Path, target: BinaryIO | None) -> str:
+    """Copy a file's bytes; returns their CRC32C as base64 of the big-endian value."""
+    found = 0
+    with open(source, "rb") as file:
+        while chunk := file.read(CHUNK):
+            found = google_crc32c.extend(found, chunk)
+            if target is not None:
+                target.write(chunk)
+    return base64.b64encode(found.to_bytes(4, "big")).decode()
+
+
+def checksum(path: Path) -> str:
+    """The CRC32C of a file as base64 of the big-endian value."""
+    return copy(path, None)

@@ -1,0 +1,274 @@
+"""The embedded store: documents in one SQLite file, for any number of threads and daemons on one machine."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from daemon.adapters.boot_clock import MachineClock, from_microseconds, to_microseconds
+from daemon.adapters.database import connect, prepare, sync, transaction
+from daemon.adapters.sqlite_rows import SCHEMA, age_key, columns, decode, encode
+from daemon.adapters.sqlite_wake import Doorbell, Watcher, read_marks
+from daemon.core.errors import DocumentTooLarge, StoreUnavailable
+from daemon.core.job import Changes, Collection, Decide, Document, Fields, JobId, Refusal, Status, Why, apply
+from daemon.core.ports import Subscription
+
+COLUMNS = "path, version, updated_at, fields"
+UPSERT = """
+INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET
+    version = excluded.version, updated_at = excluded.updated_at, fields = excluded.fields, status = excluded.status,
+    created_rank = excluded.created_rank, created_value = excluded.created_value, modified = excluded.modified,
+    cancel_requested = excluded.cancel_requested
+"""
+LEAP = 1_000_000  # versions left out at a new start of the machine, more than a power cut can take back
+
+
+class SqliteStore:
+    """Documents in the file ``path``; beside it lie SQLite's own files and the sockets of listening processes.
+
+    A commit survives the death of any process. A power cut, too, takes back nothing that anybody was promised: every
+    write but those that leave a document processing (claims and renewals, repeated by whoever comes next) is on the
+    disk when the call returns. Times are the machine's boot clock, shifted so that they look like UTC; the shift is
+    kept in the file, so that all processes agree and a jump of the wall clock changes nothing.
+    """
+
+    def __init__(self, path: Path, *, clock: MachineClock | None = None) -> None:
+        self._path = path
+        self._clock = clock or MachineClock.of_this_machine()
+        self._closed = False
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._writing = threading.Lock()  # threads queue here rather than in SQLite, whose waiting is by sleeps
+        self._syncing = threading.Lock()
+        self._commits = 0
+        self._synced = 0
+        with self._translated():
+            prepare(path, self._connect, SCHEMA, version=1)
+            self._writer = self._connect()
+            self._ahead = self._start()
+            self._log = os.open(f"{path}-wal", os.O_RDONLY)
+            self._commits += 1
+            self._sync(self._commits)
+        self._doorbell = Doorbell(Path(f"{path}-wake"))
+        self._watcher = Watcher(self._connect, self._doorbell)
+
+    def read(self, job: JobId) -> Document:
+        with self._reading() as connection:
+            row = connection.execute(f"SELECT {COLUMNS} FROM documents WHERE path = ?", (job.path,)).fetchone()
+            now = self.now()
+        if row is None:
+            return Document(id=job, fields=None, version=0, updated_at=now, read_at=now)
+        return _document(job, row, now)
+
+    def update(self, target: Document | JobId, decide: Decide) -> Document | Refusal:
+        document = target if isinstance(target, Document) else self.read(target)
+        while True:
+            result = self._try(document, decide)
+            if result is not None:
+                return result
+            document = self.read(document.id)
+
+    def claim(self, document: Document, decide: Decide) -> Document | Refusal:
+        return self._try(document, decide) or Refusal(why=Why.LOST)
+
+    def window(self, collections: Sequence[Collection], *, limit: int, after: Document | None = None) -> list[Document]:
+        key = (-1, 0, "") if after is None else (*age_key(after.fields or {}), after.id.path)
+        return self._query(
+            f"status = 'queued' AND created_rank IS NOT NULL AND collection IN ({_marks(collections)})"
+            " AND (created_rank, created_value, path) > (?, ?, ?) ORDER BY created_rank, created_value, path",
+            (*collections, *key),
+            limit,
+        )
+
+    def by_name(
+        self, collections: Sequence[Collection], *, status: str, limit: int, after: Document | None = None
+    ) -> list[Document]:
+        return self._query(
+            f"status = ? AND collection IN ({_marks(collections)}) AND path > ? ORDER BY path",
+            (str(status), *collections, "" if after is None else after.id.path),
+            limit,
+        )
+
+    def stale(self, *, before: datetime, limit: int) -> list[Document]:
+        return self._query(
+            "status = 'processing' AND collection IS NOT NULL AND modified < ? ORDER BY modified, path",
+            (to_microseconds(before),),
+            limit,
+        )
+
+    def cancelling(self, *, limit: int) -> list[Document]:
+        return self._query(
+            "cancel_requested = 1 AND status IN ('queued', 'processing') AND collection IS NOT NULL ORDER BY path",
+            (),
+            limit,
+        )
+
+    def now(self) -> datetime:
+        return from_microseconds(self._clock.since_boot() + self._ahead)
+
+    def listen(self, collections: Sequence[Collection], wake: Callable[[], None]) -> Subscription:
+        return self._listen([str(collection) for collection in collections], wake)
+
+    def listen_cancellations(self, wake: Callable[[], None]) -> Subscription:
+        return self._listen(["cancelling"], wake)
+
+    def probe(self) -> list[str]:
+        everything = list(Collection)
+        try:
+            self.window(everything, limit=1)
+            self.by_name(everything, status=Status.QUEUED, limit=1)
+            self.stale(before=self.now(), limit=1)
+            self.cancelling(limit=1)
+        except StoreUnavailable as exc:
+            return [str(exc)]
+        return []
+
+    def close(self) -> None:
+        """Wait for the write in progress, then let go of the file. Later calls raise ``StoreUnavailable``."""
+        self._watcher.close()
+        with self._writing, self._syncing:
+            if self._closed:
+                return
+            self._closed = True
+            self._doorbell.close()
+            self._writer.close()
+            os.close(self._log)
+        while self._idle:
+            self._idle.pop().close()
+
+    def _try(self, document: Document, decide: Decide) -> Document | Refusal | None:
+        """One try on this version of the document; ``None`` where it is no longer that version."""
+        changes = decide(document, self.now())
+        if isinstance(changes, Refusal):
+            return changes
+        if document.fields is None and not changes.create:
+            return Refusal(why=Why.ABSENT)
+        if document.fields is not None and changes.create:
+            return Refusal(why=Why.LOST)
+        with self._writing, self._translated():
+            self._check_open()
+            with transaction(self._writer):
+                written = self._write(document, changes)
+            if written is None:
+                return None
+            self._commits += 1
+            commit = self._commits
+        fields = written.fields or {}
+        if any(_concerned(fields, document.id.collection)):
+            self._doorbell.ring()
+        if fields.get("status") != Status.PROCESSING:
+            self._sync(commit)
+        return written
+
+    def _write(self, document: Document, changes: Changes) -> Document | None:
+        path = document.id.path
+        counter, committed_at, present = self._writer.execute(
+            "SELECT counter, committed_at, (SELECT version FROM documents WHERE path = ?) FROM state", (path,)
+        ).fetchone()
+        if (present or 0) != document.version:
+            return None
+        counter += 1
+        microseconds = max(self._clock.since_boot() + self._ahead, committed_at + 1)
+        now = from_microseconds(microseconds)
+        fields = apply(document.fields, changes, now)
+        collection = document.id.collection.value if JobId.parse(path) == document.id else None
+        self._writer.execute(
+            UPSERT,
+            (path, collection, counter, microseconds, encode(fields), *columns(fields)),
+        )
+        moved = "".join(f", {mark} = {counter}" for mark in _concerned(fields, collection))
+        self._writer.execute(f"UPDATE state SET counter = ?, committed_at = ?{moved}", (counter, microseconds))
+        return Document(id=document.id, fields=fields, version=counter, updated_at=now, read_at=now)
+
+    def _start(self) -> int:
+        """How far our time is ahead of the boot clock, in microseconds: agreed on at the first use after each boot.
+
+        Never before the last commit. Versions leap, because commits that a power cut took back may have marked media.
+        """
+        clock = self._clock
+        with transaction(self._writer):
+            committed_at = self._writer.execute("SELECT committed_at FROM state").fetchone()[0]
+            known = self._writer.execute("SELECT ahead FROM boots WHERE boot = ?", (clock.boot,)).fetchone()
+            if known is not None and clock.since_boot() + known[0] >= committed_at:
+                return int(known[0])
+            ahead: int = max(clock.wall(), committed_at + 1) - clock.since_boot()
+            self._writer.execute("INSERT OR REPLACE INTO boots VALUES (?, ?)", (clock.boot, ahead))
+            self._writer.execute("UPDATE state SET counter = counter + ?", (LEAP,))
+            return ahead
+
+    def _sync(self, commit: int) -> None:
+        """Bring the log up to this commit to the disk; commits of several threads share one wait."""
+        with self._syncing:
+            if self._synced >= commit or self._closed:
+                return
+            newest = self._commits
+            with self._translated():
+                sync(self._log)
+            self._synced = newest
+
+    def _query(self, where: str, values: Sequence[Any], limit: int) -> list[Document]:
+        with self._reading() as connection:
+            rows = connection.execute(f"SELECT {COLUMNS} FROM documents WHERE {where} LIMIT ?", (*values, limit))
+            found = [(JobId.parse(row[0]), row) for row in rows]
+            now = self.now()
+        return [_document(job, row, now) for job, row in found if job is not None]
+
+    def _listen(self, marks: Sequence[str], wake: Callable[[], None]) -> Subscription:
+        with self._reading() as connection:
+            seen = read_marks(connection)
+        return self._watcher.subscribe(marks, seen, wake)
+
+    def _connect(self) -> sqlite3.Connection:
+        return connect(self._path, synchronous="NORMAL")
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._translated():
+            self._check_open()
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._connect()
+            try:
+                yield connection
+            finally:
+                self._idle.append(connection) if not self._closed else connection.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(f"The store {self._path} is closed")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DataError as exc:
+            raise DocumentTooLarge(f"SQLite refuses the document: {exc}") from exc
+        except (sqlite3.Error, OSError) as exc:
+            raise StoreUnavailable(f"The store {self._path} cannot be used: {exc}") from exc
+
+
+def _document(job: JobId, row: tuple[str, int, int, str], now: datetime) -> Document:
+    _, version, updated_at, fields = row
+    return Document(
+        id=job, fields=decode(fields), version=version, updated_at=from_microseconds(updated_at), read_at=now
+    )
+
+
+def _marks(collections: Sequence[Collection]) -> str:
+    return ", ".join("?" for _ in collections)
+
+
+def _concerned(fields: Fields, collection: str | None) -> Iterator[str]:
+    """The marks that move when these fields are committed."""
+    active = fields.get("status") in (Status.QUEUED, Status.PROCESSING)
+    if fields.get("status") == Status.QUEUED and collection is not None:
+        yield collection
+    if active and fields.get("cancel_requested") is True:
+        yield "cancelling"

@@ -1,0 +1,1 @@
+"""Tests of what a single adapter promises beyond the contract."""
