@@ -1,0 +1,131 @@
+"""Hints from ``on_snapshot`` streams that tell honestly whether they still live."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+from google.api_core.bidi import BackgroundConsumer, ResumableBidiRpc
+from google.cloud.firestore_v1.base_document import DocumentSnapshot
+from google.cloud.firestore_v1.query import Query
+from google.cloud.firestore_v1.types import ListenResponse, TargetChange
+from google.cloud.firestore_v1.watch import Watch, _should_recover, _should_terminate
+
+UNANSWERED = 10.0  # seconds that a stream may be open, or be opened again and again, before its first message
+
+CHANGE = TargetChange.TargetChangeType
+
+
+class Hints:
+    """A subscription over several queries, one stream and one thread for each; it wakes when any of them changes."""
+
+    def __init__(self, asked: Sequence[Query], wake: Callable[[], None], *, silence: float) -> None:
+        """Open the streams. ``silence`` is the seconds without a message after which a stream counts as dead."""
+        self._silence = silence
+        self._closed = False
+        # What Query.on_snapshot does, with our own Watch; the documents of a snapshot are never looked at.
+        self._watches = [HintWatch.over(query, wake) for query in asked]
+
+    def alive(self) -> bool:
+        """Whether every stream has its thread, has not ended, and was heard of late."""
+        return not self._closed and all(watch.trusted(self._silence) for watch in self._watches)
+
+    @property
+    def reason(self) -> str:
+        """Why the first dead stream is dead, for the log."""
+        return next((watch.ended for watch in self._watches if watch.ended), "nothing was heard")
+
+    def close(self) -> None:
+        """End the streams, from any thread, also from within ``wake``."""
+        self._closed = True
+        for watch in self._watches:
+            if watch.runs_here():  # a thread cannot wait for its own end
+                threading.Thread(target=watch.close, name="close-hints", daemon=True).start()
+            else:
+                watch.close()  # type: ignore[no-untyped-call]  # the library leaves it so
+
+
+class HintWatch(Watch):
+    """An ``on_snapshot`` stream that keeps no documents, so that nothing in them can end it, and records its own end.
+
+    The library's keeps and sorts them; it dies of a count that does not fit after a reconnect, and of what a callback
+    or a comparison raises, and when it dies it says so only in a log. It also opens a broken stream again without a
+    pause, a thousand times a second; this one is throttled.
+    """
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        self.ended: str | None = None
+        self._changed = False
+        self._heard = time.monotonic()
+        self._opened: float | None = None  # the first opening that no message has answered yet
+        self._thread: threading.Thread | None = None
+        super().__init__(*args, **keywords)  # type: ignore[no-untyped-call]  # the library leaves it so
+
+    @classmethod
+    def over(cls, query: Query, wake: Callable[[], None]) -> Self:
+        """Open a stream over a query."""
+        watch: Self = cls.for_query(query, wake, DocumentSnapshot)  # type: ignore[no-untyped-call]  # likewise
+        return watch
+
+    def trusted(self, silence: float) -> bool:
+        """Whether a change would reach us, as far as can be told from here."""
+        now, opened, thread = time.monotonic(), self._opened, self._thread
+        if self.ended is not None or now - self._heard > silence:
+            return False
+        if opened is not None and now - opened > UNANSWERED:
+            return False
+        consumer = self._consumer
+        return consumer is not None and consumer.is_active and (thread is None or thread.is_alive())
+
+    def runs_here(self) -> bool:
+        return self._thread is threading.current_thread()
+
+    def _init_stream(self) -> None:
+        self._rpc = ResumableBidiRpc(
+            start_rpc=self._open,
+            should_recover=_should_recover,
+            should_terminate=_should_terminate,
+            initial_request=self._get_rpc_request,
+            metadata=self._firestore._rpc_metadata,  # noqa: SLF001 - as the method that this one replaces
+            throttle_reopen=True,
+        )
+        self._rpc.add_done_callback(self._on_rpc_done)
+        self._consumer = BackgroundConsumer(self._rpc, self.on_snapshot, self._on_rpc_done)
+        self._consumer.start()
+
+    def _open(self, *args: Any, **keywords: Any) -> Any:
+        if self._opened is None:
+            self._opened = time.monotonic()
+        return self._api.transport.listen(*args, **keywords)
+
+    def _on_rpc_done(self, future: Any) -> None:
+        """The stream has ended for good. The library would raise in a thread of its own; we leave word."""
+        if self.ended is None:
+            self.ended = " ".join(str(future).split()) or type(future).__name__
+
+    def on_snapshot(self, proto: ListenResponse | None) -> None:
+        """Take one message: any is a proof of life, and a consistent state after a change is a hint."""
+        self._thread = threading.current_thread()
+        if proto is None:  # the stream was terminated
+            self.ended = self.ended or "the server ended the stream"
+            return
+        self._heard, self._opened = time.monotonic(), None
+        message = ListenResponse.pb(proto)
+        if message.WhichOneof("response_type") != "target_change":
+            self._changed = True  # a document came, went or changed; or a count after a reconnect, which may mean that
+            return
+        change = message.target_change
+        if change.target_change_type == CHANGE.REMOVE:
+            self.ended = f"refused: {change.cause.message or change.cause.code}"
+        elif change.target_change_type == CHANGE.RESET:
+            self._changed = True
+        elif change.target_change_type == CHANGE.CURRENT:
+            self.current = True
+        elif change.target_change_type == CHANGE.NO_CHANGE and not change.target_ids and self.current:
+            self.resume_token = change.resume_token or self.resume_token
+            callback = self._snapshot_callback
+            if callback is not None and (self._changed or not self.has_pushed):
+                self._changed, self.has_pushed = False, True
+                callback()

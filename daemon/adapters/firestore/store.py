@@ -1,0 +1,272 @@
+"""The store on Firestore: documents read without locks and written on the condition that they are still what we saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from heapq import merge
+from itertools import islice
+from typing import Any, Self, cast
+
+from google.api_core.exceptions import Aborted, AlreadyExists, FailedPrecondition, NotFound
+from google.cloud import firestore
+from google.cloud.firestore_v1.base_document import DocumentSnapshot
+from google.cloud.firestore_v1.batch import WriteBatch
+from google.cloud.firestore_v1.query import Query
+from google.cloud.firestore_v1.transaction import Transaction
+from google.cloud.firestore_v1.types import WriteResult
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random_exponential
+
+from daemon.adapters.firestore import queries
+from daemon.adapters.firestore.client import DEADLINE, Client, connect
+from daemon.adapters.firestore.failures import advice, refusing_size, translated
+from daemon.adapters.firestore.listener import Hints
+from daemon.adapters.firestore.times import Moment, StoreClock, as_datetime, as_version, from_version
+from daemon.core.errors import StoreUnavailable
+from daemon.core.job import DELETE, Changes, Collection, Decide, Document, JobId, Refusal, Why, apply, fill
+from daemon.core.ports import Subscription
+
+FOREIGN_PAGES = 20  # pages of one query that may hold nothing but other apps' documents
+TRIES = 10  # of one update against quicker writers
+HINTS = 50  # documents that a listener watches in each collection; each costs a read when it opens
+
+BEATEN = (Aborted, AlreadyExists, FailedPrecondition, NotFound)
+"""A commit whose condition did not hold, or that met another's lock. A commit whose answer was lost looks so, too."""
+
+
+class Beaten(Exception):
+    """Another writer was quicker, or our own commit whose answer was lost."""
+
+
+class FirestoreStore:
+    """Documents in Firestore; implements ``daemon.core.ports.Store``.
+
+    A document's version is its update time in nanoseconds, which the server makes grow with every commit.
+    """
+
+    def __init__(self, *, client: Client, silence: float = 120.0) -> None:
+        """Use a client, and close it in the end.
+
+        ``silence`` is how many seconds a listener may hear nothing before it no longer counts as alive.
+        """
+        self._client = client
+        self._silence = silence
+        self._clock = StoreClock()
+
+    @classmethod
+    def connect(
+        cls,
+        *,
+        project: str | None = None,
+        database: str | None = None,
+        credentials: str | None = None,
+        deadline: float = DEADLINE,
+        silence: float = 120.0,
+    ) -> Self:
+        """As ``daemon.adapters.firestore.client.connect``; nothing is sent yet.
+
+        Raises:
+            WrongSettings: there are no credentials, no project, or the JSON is no key.
+        """
+        client = connect(project=project, database=database, credentials=credentials, deadline=deadline)
+        return cls(client=client, silence=silence)
+
+    # Reading and writing one document
+
+    def read(self, job: JobId) -> Document:
+        """Read afresh, without a lock."""
+        with self._translated(f"reading {job}"):
+            snapshot = self._client.document(job.path).get(**self._client.limits)
+        self._clock.saw(as_datetime(snapshot.read_time))
+        return _document(job, snapshot)
+
+    def update(self, target: Document | JobId, decide: Decide) -> Document | Refusal:
+        """Write what ``decide`` says in one commit whose condition is the version that it saw."""
+        document = target if isinstance(target, Document) else self.read(target)
+        tries = Retrying(
+            retry=retry_if_exception_type(Beaten),
+            stop=stop_after_attempt(TRIES) | stop_after_delay(2 * self._client.deadline),
+            wait=wait_random_exponential(multiplier=0.01, max=0.5),
+            reraise=True,
+        )
+        try:
+            for attempt in tries:
+                with attempt:
+                    if attempt.retry_state.attempt_number > 1:
+                        document = self.read(document.id)
+                    return self._decided(document, decide, self._commit)
+        except Beaten as exc:
+            raise StoreUnavailable(f"Firestore, writing {document.id}: others were quicker {TRIES} times") from exc
+        raise AssertionError("tenacity returns or raises")
+
+    def claim(self, document: Document, decide: Decide) -> Document | Refusal:
+        """Write in a transaction that reads nothing, so takes no lock, and whose write carries the condition."""
+        try:
+            return self._decided(document, decide, self._transact)
+        except Beaten:
+            return Refusal(why=Why.LOST)
+
+    def _decided(
+        self, document: Document, decide: Decide, write: Callable[[Document, Changes], Document]
+    ) -> Document | Refusal:
+        changes = decide(document, self.now())
+        return changes if isinstance(changes, Refusal) else write(document, changes)
+
+    def _commit(self, document: Document, changes: Changes) -> Document:
+        batch = self._client.batch()
+        with self._writing(document):
+            self._add(batch, document, changes)
+            batch.commit(**self._client.limits)
+        return self._written(document, changes, batch)
+
+    def _transact(self, document: Document, changes: Changes) -> Document:
+        transaction = self._client.transaction(max_attempts=1)
+
+        @firestore.transactional
+        def write(transaction: Transaction) -> None:
+            self._add(transaction, document, changes)
+
+        with self._writing(document):
+            try:
+                write(transaction)
+            except ValueError as exc:  # how the library says that its attempts are spent
+                if isinstance(exc.__cause__, Aborted):
+                    raise exc.__cause__ from None
+                raise
+        return self._written(document, changes, transaction)
+
+    def _add(self, batch: WriteBatch, document: Document, changes: Changes) -> None:
+        reference = self._client.document(document.id.path)
+        if changes.create:
+            batch.create(reference, apply(None, changes, cast("datetime", firestore.SERVER_TIMESTAMP)))
+        else:
+            option = self._client.write_option(last_update_time=from_version(document.version))
+            batch.update(reference, {path: _value(value) for path, value in changes.fields.items()}, option=option)
+
+    def _written(self, document: Document, changes: Changes, batch: WriteBatch) -> Document:
+        committed = as_datetime(cast("Moment", batch.commit_time))
+        self._clock.saw(committed)
+        result = cast("list[WriteResult]", batch.write_results)[0]
+        times = result.transform_results
+        moment = as_datetime(times[0].timestamp_value) if times else committed
+        return Document(
+            id=document.id,
+            fields=apply(document.fields, changes, moment),
+            version=as_version(result.update_time),
+            updated_at=as_datetime(result.update_time),
+            read_at=committed,
+        )
+
+    # Queries
+
+    def window(self, collections: Sequence[Collection], *, limit: int, after: Document | None = None) -> list[Document]:
+        """Queued documents by ``created_at``, of any type, as Firestore orders values."""
+        asked = [queries.window(self._client, collection) for collection in collections]
+        return self._merged(asked, "created_at", limit, after)
+
+    def by_name(
+        self, collections: Sequence[Collection], *, status: str, limit: int, after: Document | None = None
+    ) -> list[Document]:
+        """Documents of one status by path."""
+        asked = [queries.by_name(self._client, collection, status) for collection in collections]
+        return self._merged(asked, None, limit, after)
+
+    def stale(self, *, before: datetime, limit: int) -> list[Document]:
+        """Processing documents whose ``modified`` lies before a time."""
+        asked = [queries.stale(self._client, collection, before) for collection in Collection]
+        return self._merged(asked, "modified", limit, None)
+
+    def cancelling(self, *, limit: int) -> list[Document]:
+        """Active documents with ``cancel_requested: true``."""
+        asked = [queries.cancelling(self._client, collection) for collection in Collection]
+        return self._merged(asked, None, limit, None)
+
+    def _merged(self, asked: Sequence[Query], field: str | None, limit: int, after: Document | None) -> list[Document]:
+        if after is not None:
+            asked = [queries.after(self._client, query, after, field) for query in asked]
+        rows = [self._rows(query, limit) for query in asked]
+        return list(islice(merge(*rows, key=queries.order(field)), limit))
+
+    def _rows(self, query: Query, limit: int) -> Iterator[Document]:
+        """The jobs that a query finds, page by page, other apps' documents left out."""
+        for _ in range(FOREIGN_PAGES):
+            with self._translated("asking for documents"):
+                page = list(query.limit(limit).stream(**self._client.limits))
+            for snapshot in page:
+                self._clock.saw(as_datetime(snapshot.read_time))
+                if job := JobId.parse(snapshot.reference.path):
+                    yield _document(job, snapshot)
+            if len(page) < limit:
+                return
+            query = query.start_after(page[-1])
+
+    # Time, hints, health
+
+    def now(self) -> datetime:
+        """Firestore's time; the first call of all may read once."""
+        now = self._clock.now()
+        if now is None:
+            with self._translated("asking for the time"):
+                snapshot = self._client.document("generations/easeld").get(field_paths=[], **self._client.limits)
+            now = as_datetime(snapshot.read_time)
+            self._clock.saw(now)
+        return now
+
+    def listen(self, collections: Sequence[Collection], wake: Callable[[], None]) -> Subscription:
+        """Call ``wake`` when the newest queued documents change."""
+        with self._translated("listening"):
+            asked = [queries.newest(self._client, collection).limit(HINTS) for collection in collections]
+            return Hints(asked, wake, silence=self._silence)
+
+    def listen_cancellations(self, wake: Callable[[], None]) -> Subscription:
+        """Call ``wake`` when an active document asks for cancellation."""
+        with self._translated("listening"):
+            asked = [queries.cancelling(self._client, collection).limit(HINTS) for collection in Collection]
+            return Hints(asked, wake, silence=self._silence)
+
+    def probe(self) -> list[str]:
+        """Run every query once; one line for each that Firestore refuses for want of an index."""
+        troubles = []
+        for name, query in queries.every(self._client):
+            try:
+                with self._translated(f"the query {name}"):
+                    list(query.limit(1).stream(**self._client.limits))
+            except StoreUnavailable as exc:
+                if not isinstance(exc.__cause__, FailedPrecondition):
+                    raise
+                troubles.append(f"The query {name}: {advice(exc.__cause__, project=self._client.project)}")
+        return troubles
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()  # type: ignore[no-untyped-call]  # the library leaves it so
+
+    def _translated(self, doing: str) -> AbstractContextManager[None]:
+        return translated(doing, project=self._client.project)
+
+    @contextmanager
+    def _writing(self, document: Document) -> Iterator[None]:
+        with self._translated(f"writing {document.id}"), refusing_size():
+            try:
+                yield
+            except BEATEN as exc:
+                raise Beaten from exc
+
+
+def _document(job: JobId, snapshot: DocumentSnapshot[Any]) -> Document:
+    read_at = as_datetime(snapshot.read_time)
+    if not snapshot.exists:
+        return Document(id=job, fields=None, version=0, updated_at=read_at, read_at=read_at)
+    return Document(
+        id=job,
+        fields=snapshot.to_dict(),
+        version=as_version(snapshot.update_time),
+        updated_at=as_datetime(snapshot.update_time),
+        read_at=read_at,
+    )
+
+
+def _value(value: Any) -> Any:
+    """A value of ``Changes`` as the library takes it."""
+    return firestore.DELETE_FIELD if value is DELETE else fill(value, cast("datetime", firestore.SERVER_TIMESTAMP))

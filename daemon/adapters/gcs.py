@@ -1,0 +1,271 @@
+"""The media in a Cloud Storage bucket."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import requests
+from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, PreconditionFailed
+from google.auth.exceptions import GoogleAuthError
+from google.cloud.storage import Client
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from google.cloud.storage.retry import DEFAULT_RETRY
+from google.oauth2 import service_account
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from daemon.core.errors import BlobsUnavailable, WrongSettings
+from daemon.core.objects import ContentType, Placement, StoredObject
+
+PUBLIC = "https://storage.googleapis.com"  # the base of addresses, by contract
+CACHE_CONTROL = (
+    "public, no-cache"  # a new life replaces the object: whoever keeps a copy must ask whether it still holds
+)
+DEADLINE = 60.0  # seconds for one operation with its retries
+CALL_TIMEOUT = (5.0, 30.0)  # seconds to connect, and between two bytes of an answer
+
+LISTED = "items(name,generation,crc32c,size,metadata),nextPageToken"
+PIXEL = bytes.fromhex(  # the smallest grey PNG
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
+    "0000000a4944415478da6368000000820081da45083b0000000049454e44ae426082"
+)
+
+
+class GcsBlobs:
+    """Media in one bucket; implements ``daemon.core.ports.BlobStore``. Every write carries a generation condition."""
+
+    def __init__(
+        self,
+        *,
+        client: Any,  # google.cloud.storage.Client, which ships no types
+        bucket: str,
+        prefix: str = "generating",
+        base: str = PUBLIC,
+        cache_control: str = CACHE_CONTROL,
+        deadline: float = DEADLINE,
+    ) -> None:
+        """Use a client.
+
+        ``prefix`` is the folder for the probe's object, ``base`` the start of every public address, ``deadline`` the
+        seconds for one operation with its retries.
+        """
+        self._client = client
+        self._bucket = client.bucket(bucket)
+        self._name = bucket
+        self._prefix = prefix
+        self._base = base.rstrip("/")
+        self._cache_control = cache_control
+        self._deadline = deadline
+
+    @classmethod
+    def connect(
+        cls, *, bucket: str, project: str | None = None, credentials: str | None = None, **options: Any
+    ) -> Self:
+        """Make a client; nothing is sent yet. ``options`` are the constructor's.
+
+        ``credentials`` is a service account's key as JSON; ``None`` takes the application default credentials. With
+        ``STORAGE_EMULATOR_HOST`` set, none are needed.
+
+        Raises:
+            WrongSettings: there are no credentials, or the JSON is no key.
+        """
+        try:
+            granted = None
+            if credentials is not None:
+                granted = service_account.Credentials.from_service_account_info(json.loads(credentials))
+            client = Client(project=project, credentials=granted)
+        except GoogleAuthError as exc:
+            raise WrongSettings(
+                f"No Google credentials: {exc}. Run `gcloud auth application-default login` "
+                "or give a service account's key"
+            ) from exc
+        except (ValueError, TypeError, AttributeError) as exc:
+            raise WrongSettings("The Google credentials are not a service account's key in JSON") from exc
+        except OSError as exc:
+            raise WrongSettings(f"The Google project is not known: {exc}. Name it in the settings") from exc
+        return cls(client=client, bucket=bucket, **options)
+
+    def look(self, name: str) -> StoredObject | None:
+        """The object's present generation, or ``None``."""
+        blob = self._tried("looking at an object", lambda: self._bucket.get_blob(name, **_ONCE))
+        return None if blob is None else _stored(blob)
+
+    def put(self, name: str, content: Path, placement: Placement) -> int | None:
+        """Upload under the condition, and check what the bucket computed.
+
+        A repeated try that meets the object of an earlier one, whose answer was lost, gives ``None`` like any other
+        condition that does not hold: whoever looks again finds it whole.
+        """
+        return self._put(
+            name,
+            lambda blob, **keywords: blob.upload_from_filename(str(content), **keywords),
+            content_type=placement.content_type,
+            generation=placement.generation,
+            crc32c=placement.crc32c,
+            metadata=placement.mark.metadata(),
+        )
+
+    def _put(
+        self,
+        name: str,
+        upload: Callable[..., None],
+        *,
+        content_type: ContentType,
+        generation: int,
+        crc32c: str | None,
+        metadata: Mapping[str, str],
+    ) -> int | None:
+        def once() -> Any:
+            blob = self._bucket.blob(name)
+            blob.cache_control = self._cache_control
+            blob.metadata = dict(metadata)
+            if crc32c is not None:
+                blob.crc32c = crc32c  # the bucket refuses other bytes
+            upload(blob, content_type=content_type.value, if_generation_match=generation, checksum=None, **_ONCE)
+            return blob
+
+        try:
+            blob = self._tried("uploading", once)
+        except _ConditionFailed:
+            return None
+        if crc32c is not None and blob.crc32c != crc32c:
+            self.delete(name, int(blob.generation))
+            raise BlobsUnavailable(
+                f"The bucket {self._name} holds other bytes than were sent for {name}; deleted again"
+            )
+        return int(blob.generation)
+
+    def delete(self, name: str, generation: int) -> bool:
+        """Delete that very generation; ``False`` where it is no longer the present one."""
+
+        def once() -> bool:
+            try:
+                self._bucket.delete_blob(name, if_generation_match=generation, **_ONCE)
+            except NotFound:
+                return False
+            return True
+
+        try:
+            return bool(self._tried("deleting", once))
+        except _ConditionFailed:
+            return False
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Every object whose name starts with ``prefix``, page by page."""
+        with self._translated("listing objects"):
+            retry = DEFAULT_RETRY.with_timeout(self._deadline)
+            for blob in self._client.list_blobs(
+                self._bucket, prefix=prefix, fields=LISTED, timeout=CALL_TIMEOUT, retry=retry
+            ):
+                yield _stored(blob)
+
+    def address(self, name: str) -> str:
+        """The public address, as the contract has it."""
+        return f"{self._base}/{self._name}/{quote(name, safe='/~')}"
+
+    def probe(self) -> list[str]:
+        """Write a small object, fetch it without credentials, and delete it."""
+        name = f"{self._prefix}/easeld-probe-{secrets.token_hex(8)}.png"
+        try:
+            generation = self._put(
+                name,
+                lambda blob, **keywords: blob.upload_from_string(PIXEL, **keywords),
+                content_type=ContentType.PNG,
+                generation=0,
+                crc32c=None,
+                metadata={},
+            )
+        except BlobsUnavailable as exc:
+            return [str(exc)]
+        troubles = self._fetched(self.address(name))
+        try:
+            if generation is not None:
+                self.delete(name, generation)
+        except BlobsUnavailable as exc:
+            troubles.append(str(exc))
+        return troubles
+
+    def _fetched(self, address: str) -> list[str]:
+        try:
+            answer = requests.get(address, timeout=CALL_TIMEOUT)
+        except requests.RequestException as exc:
+            return [f"{address} cannot be fetched as clients would: {exc}"]
+        if answer.status_code in (401, 403):
+            command = f"gcloud storage buckets add-iam-policy-binding gs://{self._name}"
+            return [f"Clients may not fetch {address}: {command} --member=allUsers --role=roles/storage.objectViewer"]
+        if answer.status_code != 200:
+            return [f"{address} answers {answer.status_code} to clients"]
+        return [] if answer.content == PIXEL else [f"{address} gives clients other bytes than were written"]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _tried(self, doing: str, once: Callable[[], Any]) -> Any:
+        """Run a call again while its trouble is a passing one. Raises ``BlobsUnavailable``, ``_ConditionFailed``."""
+        tries = Retrying(
+            retry=retry_if_exception(_passing),
+            stop=stop_after_delay(self._deadline),
+            wait=wait_random_exponential(multiplier=0.1, max=2.0),
+            reraise=True,
+        )
+        with self._translated(doing):
+            return tries(once)
+
+    @contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except PreconditionFailed as exc:
+            raise _ConditionFailed from exc
+        except Forbidden as exc:
+            account = getattr(getattr(self._client, "_credentials", None), "service_account_email", None)
+            raise BlobsUnavailable(
+                f"Cloud Storage, {doing}: {_line(exc)}. Grant access: gcloud storage buckets add-iam-policy-binding "
+                f"gs://{self._name} --member=serviceAccount:{account or 'ACCOUNT'} --role=roles/storage.objectUser"
+            ) from exc
+        except NotFound as exc:
+            raise BlobsUnavailable(
+                f"Cloud Storage, {doing}: {_line(exc)}. Is there a bucket? gcloud storage buckets create gs://{self._name}"
+            ) from exc
+        except _FAILURES as exc:
+            raise BlobsUnavailable(f"Cloud Storage, {doing}: {_line(exc)}") from exc
+
+
+class _ConditionFailed(Exception):
+    """The object's generation is not the one that was asked for."""
+
+
+_ONCE: Mapping[str, Any] = {"timeout": CALL_TIMEOUT, "retry": None}  # the library must not retry beside us
+_FAILURES = (
+    GoogleAPIError,
+    GoogleAuthError,
+    DataCorruption,
+    InvalidResponse,
+    requests.RequestException,
+    ConnectionError,
+)
+
+
+def _passing(exc: BaseException) -> bool:
+    """Whether the same call may succeed in a moment, by the library's own judgement."""
+    return isinstance(exc, Exception) and bool(DEFAULT_RETRY._predicate(exc))  # noqa: SLF001 - it has no public name
+
+
+def _line(exc: Exception) -> str:
+    return " ".join(str(getattr(exc, "message", None) or exc).split())
+
+
+def _stored(blob: Any) -> StoredObject:
+    return StoredObject(
+        name=blob.name,
+        generation=int(blob.generation),
+        crc32c=blob.crc32c,
+        size=int(blob.size),
+        metadata=dict(blob.metadata or {}),
+    )
