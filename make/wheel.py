@@ -1,7 +1,7 @@
 """Builds the wheel from setup.cfg and shows that it installs, and that shim and client run where there is no torch.
 
 The wheel goes into a virtual environment of its own that borrows every dependency from the one we run in. In place of
-torch and diffusers stand packages that refuse to be imported.
+what only a worker needs stand modules that refuse to be imported.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 import venv
 from pathlib import Path
 
-HEAVY = ["accelerate", "av", "diffusers", "ftfy", "safetensors", "torch", "transformers"]
+HEAVY = ["PIL", "accelerate", "av", "diffusers", "ftfy", "numpy", "safetensors", "torch", "transformers"]  # the extra `worker`
 LIGHT_COMMANDS = [["--version"], ["--help"], ["submit", "--help"], ["models"]]
 LIGHT_MODULES = ["daemon.entrypoints.shim"]
 

@@ -20,7 +20,7 @@ from tests.parts.process import StartFailed, free_port, running
 MAIN_CLASS = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"  # the jar's manifest names none
 START_TIMEOUT = 60.0  # seconds; 1 to 4 on an idle machine
 START_TRIES = 3  # another process may take the port between our look and Java's bind
-HOW_TO_GET_JAVA = "install Java 11 or newer (apt-get install default-jre-headless, or brew install openjdk)"
+HOW_TO_GET_JAVA = "install Java 17 or newer (apt-get install default-jre-headless, or brew install openjdk)"
 HOW_TO_GET_JAR = (
     "gcloud components install cloud-firestore-emulator, or npx firebase-tools setup:emulators:firestore, "
     "or set EASELD_FIRESTORE_EMULATOR_JAR"
@@ -68,12 +68,13 @@ def find_jar() -> Path:
         if Path(named).is_file():
             return Path(named)
         raise PartMissing("Firestore", f"EASELD_FIRESTORE_EMULATOR_JAR names no file: {named}")
-    places = [root / "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar" for root in _gcloud_roots()]
+    for root in _gcloud_roots():
+        jar = root / "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar"
+        if jar.is_file():
+            return jar
     cache = Path(os.environ.get("FIREBASE_EMULATORS_PATH") or Path.home() / ".cache/firebase/emulators")
-    places += sorted(cache.glob("*firestore*.jar"), reverse=True)  # the newest version first
-    for place in places:
-        if place.is_file():
-            return place
+    if jars := sorted(cache.glob("*firestore*.jar")):
+        return jars[-1]  # the newest version
     raise PartMissing("Firestore", HOW_TO_GET_JAR)
 
 
