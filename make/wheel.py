@@ -14,7 +14,8 @@ import tempfile
 import venv
 from pathlib import Path
 
-HEAVY = ["PIL", "accelerate", "av", "diffusers", "ftfy", "numpy", "safetensors", "torch", "transformers"]  # the extra `worker`
+# what the extra `worker` brings
+HEAVY = ["PIL", "accelerate", "av", "diffusers", "ftfy", "numpy", "safetensors", "torch", "transformers"]
 LIGHT_COMMANDS = [["--version"], ["--help"], ["submit", "--help"], ["models"]]
 LIGHT_MODULES = ["daemon.entrypoints.shim"]
 
