@@ -1,0 +1,1 @@
+"""Training of the built-in image model on procedurally drawn pictures: ``python -m models.builtin.train``."""

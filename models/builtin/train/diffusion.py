@@ -1,0 +1,171 @@
+"""Trains text encoders and UNet together, by steps that can be stopped anywhere and taken up again."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from models.builtin.train.draw import CELL, extent, latents
+from models.builtin.train.network import Network, encode, network, scheduler
+from models.builtin.train.scenes import draw_scene
+
+PEAK_RATE = 2e-3
+WARM_UP = 100  # steps
+SAVE_EVERY = 120.0  # seconds
+CELLS_IN_BATCH = 20 * 32 * 32  # about the same work each step, whatever the size of the pictures
+SIZES = (  # rows and columns in cells, and how often
+    ((32, 32), 66),
+    ((64, 64), 12),
+    ((32, 48), 5),
+    ((48, 32), 5),
+    ((36, 64), 4),
+    ((64, 36), 4),
+    ((48, 48), 4),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far training has come."""
+
+    step: int
+    seconds: float  # of training, over every run
+    loss: float  # mean of the last hundred steps or so
+
+
+class DiffusionTraining:
+    """The state of training: weights, their moving average, the optimiser, and how far it has come.
+
+    Step ``n`` sees the same pictures, noise and timesteps for the same seed, however often training was interrupted;
+    the learning rate follows the share of the time budget that is spent, so another machine takes other steps.
+    """
+
+    def __init__(self, folder: Path, words: CLIPTokenizer, *, seed: int, seconds: float) -> None:
+        torch.manual_seed(seed)
+        self._folder, self._words, self._seed, self._budget = folder, words, seed, seconds
+        self._live: Network = network(words)
+        self.averaged: Network = copy.deepcopy(self._live)
+        self._optimiser = torch.optim.AdamW(
+            self._live.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-3, foreach=True
+        )
+        self._kept = scheduler().alphas_cumprod  # share of signal power at each timestep
+        self.progress = Progress(step=0, seconds=0.0, loss=math.nan)
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self._folder / "diffusion.pt"
+
+    def resume(self) -> None:
+        """Take up the saved state where there is one."""
+        if not self._checkpoint.exists():
+            return
+        state = torch.load(self._checkpoint, weights_only=True)
+        for name, kept in (("live", self._live), ("averaged", self.averaged)):
+            for module, values in zip(kept.modules(), state[name], strict=True):
+                module.load_state_dict(values)
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.progress = Progress(**state["progress"])
+
+    def save(self) -> None:
+        """Save the state; a reader never sees half of it."""
+        progress = self.progress
+        state = {
+            "live": [module.state_dict() for module in self._live.modules()],
+            "averaged": [module.state_dict() for module in self.averaged.modules()],
+            "optimiser": self._optimiser.state_dict(),
+            "progress": {"step": progress.step, "seconds": progress.seconds, "loss": progress.loss},
+        }
+        half = self._checkpoint.with_suffix(".half")
+        torch.save(state, half)
+        half.replace(self._checkpoint)
+
+    def run(self, report: Callable[[Progress], None]) -> None:
+        """Train until the budget is spent, saving now and then."""
+        saved = time.monotonic()
+        while self.progress.seconds < self._budget:
+            began = time.monotonic()
+            loss = self._step()
+            before = self.progress
+            self.progress = Progress(
+                step=before.step + 1,
+                seconds=before.seconds + time.monotonic() - began,
+                loss=loss if math.isnan(before.loss) else 0.99 * before.loss + 0.01 * loss,
+            )
+            if self.progress.step % 25 == 0:
+                report(self.progress)
+                self._log()
+            if time.monotonic() - saved > SAVE_EVERY:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+
+    def _log(self) -> None:
+        progress = self.progress
+        line = {"step": progress.step, "seconds": round(progress.seconds, 1), "loss": round(progress.loss, 5)}
+        with (self._folder / "loss.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _rate(self) -> float:
+        """Return the learning rate: a linear rise, then a cosine down to a fiftieth."""
+        spent = min(1.0, self.progress.seconds / self._budget)
+        rise = min(1.0, (self.progress.step + 1) / WARM_UP)
+        return PEAK_RATE * rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * spent)))
+
+    def _step(self) -> float:
+        step = self.progress.step
+        random, generator = Random(f"{self._seed}/{step}"), torch.Generator().manual_seed(self._seed * 10**9 + step)
+        clean, prompts, time_ids = self._batch(random)
+        count = len(prompts)
+        by_token, pooled = encode(self._live, self._words, prompts)
+        timesteps = torch.randint(0, 1000, (count,), generator=generator)
+        kept = self._kept[timesteps].view(-1, 1, 1, 1)
+        noise = torch.randn(clean.shape, generator=generator)
+        noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
+        velocity = kept.sqrt() * noise - (1 - kept).sqrt() * clean  # Salimans and Ho 2022, arXiv:2202.00512
+        predicted = self._live.unet(
+            noisy,
+            timesteps,
+            encoder_hidden_states=by_token,
+            added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids},
+        ).sample
+        loss = (predicted - velocity).square().mean()
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._rate()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._live.parameters(), 1.0)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        decay = min(0.997, (step + 1) / (step + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.averaged.parameters(), self._live.parameters(), 1 - decay)
+        return float(loss.detach())
+
+    def _batch(self, random: Random) -> tuple[Tensor, list[str], Tensor]:
+        """Draw a batch: clean latents, prompts of which some are emptied for guidance, and SDXL's size conditions."""
+        (rows, columns), *_ = random.choices([size for size, _ in SIZES], [share for _, share in SIZES])
+        across, down = extent(columns, rows)
+        scenes = [draw_scene(random, across, down) for _ in range(CELLS_IN_BATCH // (rows * columns))]
+        prompts = ["" if random.random() < 0.1 else _with_noise_word(random, scene.prompt) for scene in scenes]
+        height, width = float(rows * CELL), float(columns * CELL)
+        time_ids = torch.tensor([[height, width, 0.0, 0.0, height, width]]).expand(len(scenes), -1)
+        return latents(scenes, rows, columns), prompts, time_ids
+
+
+def _with_noise_word(random: Random, prompt: str) -> str:
+    """Put a meaningless word into one prompt of twenty, so that the network learns to overlook such."""
+    if random.random() > 0.05:
+        return prompt
+    words = prompt.split()
+    letters = "".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=random.randint(2, 6)))
+    words.insert(random.randint(0, len(words)), letters)
+    return " ".join(words)
