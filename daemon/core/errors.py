@@ -30,6 +30,12 @@ class Retryable(JobError):
     error_type = "ConnectionError"
 
 
+class Crashed(Retryable):
+    """The job took the device or the worker down: it goes back, the attempt is counted, and it will run alone."""
+
+    error_type = "RuntimeError"
+
+
 class LeaseLost(Exception):
     """The job is no longer ours (rescued, cancelled, rewritten, deleted): drop it quietly."""
 

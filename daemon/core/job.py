@@ -24,7 +24,8 @@ class Status(StrEnum):
     CANCELLED = "cancelled"  # likewise
 
 
-TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+# No set: a document may hold anything in its status, also what has no hash.
+TERMINAL = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 
 
 class Collection(StrEnum):
@@ -105,7 +106,7 @@ DELETE = Marker.DELETE
 class Changes:
     """Fields to write. Keys are field paths, dotted into maps; values may hold ``SERVER_TIME``, and be ``DELETE``.
 
-    ``reason`` is the transition's name in the log. Only with ``create`` may the document be absent, and then it must be.
+    ``reason`` is the transition's name in the log. With ``create`` the document must be absent, else present.
     """
 
     reason: str

@@ -12,7 +12,7 @@ from daemon.core import request as requests
 from daemon.core.errors import JobError
 from daemon.core.job import DELETE, SERVER_TIME, TERMINAL, Changes, Document, Fields, Status
 from daemon.core.policy import Outcome
-from daemon.core.record import Record, moment
+from daemon.core.record import Record, moment, texts
 
 RESULTS = (  # what a terminal state leaves on a document
     "images",
@@ -28,18 +28,34 @@ RESULTS = (  # what a terminal state leaves on a document
     "error_type",
     "task_type",
 )
-MAX_MESSAGE_CHARACTERS = 1000
+MAX_MESSAGE_BYTES = 1000
 
 
 def new_life(fields: Fields) -> dict[str, Any]:
     """What has to go from a document, and be reset, when a new life begins on it."""
     changes: dict[str, Any] = {name: DELETE for name in (*RESULTS, "progress") if name in fields}
-    if fields.get("seed") is not None and asked(fields)["seed"] is None:
-        changes["seed"] = DELETE  # we wrote it there; nobody asked for it
+    if stale_seed(fields):
+        changes["seed"] = DELETE
     for name in ("error", "generated"):
         if fields.get(name, False) is not False:
             changes[name] = False
     return changes
+
+
+def begun_anew(fields: Fields) -> dict[str, Any]:
+    """A new life that the shim or the operator begins: as ``new_life``, and nothing in our map or asked of the old one.
+
+    Only the media that the document names are remembered: the new life may replace them.
+    """
+    changes = new_life(fields) | {name: DELETE for name in ("cancel_requested", "easeld") if name in fields}
+    if replaces := texts(fields.get("images")) | texts(fields.get("videos")):
+        changes["easeld"] = {"replaces": sorted(replaces)}
+    return changes
+
+
+def stale_seed(fields: Fields) -> bool:
+    """Whether the seed on a document is the last result's: we wrote it there, nobody asks for it."""
+    return fields.get("seed") is not None and asked(fields)["seed"] is None
 
 
 def asked(fields: Fields) -> dict[str, Any]:
@@ -68,9 +84,14 @@ def submitted_anew(fields: Fields) -> bool:
 
 
 def queued(document: Document, reason: str, ours: Mapping[str, Any]) -> Changes:
-    kept = {name: value for name, value in Record.of(document.fields or {}).raw.items() if name != "lease"}
-    kept.pop("not_before", None)
+    """Give a held job back to the queue, in the same life; ``ours`` are the counters to set.
+
+    It carries no error and no result then, not even one that its client wrote there.
+    """
+    before = document.fields or {}
+    kept = {name: value for name, value in Record.of(before).raw.items() if name not in ("lease", "not_before")}
     fields = {
+        **new_life(before),
         "status": Status.QUEUED.value,
         "modified": SERVER_TIME,
         "progress": DELETE,
@@ -80,15 +101,18 @@ def queued(document: Document, reason: str, ours: Mapping[str, Any]) -> Changes:
 
 
 def cancelled() -> dict[str, Any]:
+    """The fields of a job that its client cancelled."""
     return {"status": Status.CANCELLED.value, "generated": False, "error": False, "cancelled_at": SERVER_TIME}
 
 
 def failed(document: Document, error: JobError, *, token: str | None = None) -> Changes:
+    """End a job with an error; ``token`` is the claim's that ends it, where one does."""
+    message = str(error).encode(errors="replace")[:MAX_MESSAGE_BYTES].decode(errors="ignore")
     fields = {
         "status": Status.FAILED.value,
         "generated": False,
         "error": True,
-        "error_message": str(error)[:MAX_MESSAGE_CHARACTERS],
+        "error_message": message,
         "error_type": error.error_type,
         "failed_at": SERVER_TIME,
     }
@@ -122,7 +146,7 @@ def terminal(
         reason=reason,
         fields={
             **clean,
-            **({"seed": DELETE} if fresh and "seed" in new_life(before) else {}),
+            **({"seed": DELETE} if fresh and stale_seed(before) else {}),
             **fields,
             "modified": SERVER_TIME,
             "user_id": document.id.user_id,

@@ -11,11 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from daemon.core import request as requests
-from daemon.core.errors import JobError, Rejected
+from daemon.core.errors import Crashed, JobError, Rejected
 from daemon.core.job import SERVER_TIME, TERMINAL, Changes, Collection, Document, Refusal, Status, Why
-from daemon.core.life import asked, cancelled, failed, new_life, queued, submitted_anew, terminal
+from daemon.core.life import asked, begun_anew, cancelled, failed, new_life, queued, submitted_anew, terminal
+from daemon.core.plan import Work
 from daemon.core.policy import Outcome, Policy, Progress, Ticket
-from daemon.core.record import Lease, Record, expires_at
+from daemon.core.record import Lease, Record, expires_at, texts
+from daemon.core.request import Canonical
 from models.spec import ModelSpec, Task
 
 CANCELLED_BY_OPERATOR = "Cancelled by the operator"
@@ -33,13 +35,13 @@ def take(document: Document, now: datetime, *, policy: Policy, ticket: Ticket) -
         return Refusal(why=Why.NOT_QUEUED)
     if fields.get("cancel_requested") is True:
         return terminal(document, "job.cancelled", cancelled())
-    until = _claimable_at(document, policy)
-    if now < until:
-        return Refusal(why=Why.NOT_YET, until=until)
     if now - document.updated_at > timedelta(seconds=policy.max_queue_seconds):
         return failed(
             document, Rejected(f"Waited in the queue for more than {policy.max_queue_seconds / 3600:g} hours")
         )
+    until = _claimable_at(document, policy)
+    if now < until:
+        return Refusal(why=Why.NOT_YET, until=until)
     wanted = asked(fields)
     spec = _model(document.id.collection.task, wanted.get("model"), policy)
     if spec is None:
@@ -122,7 +124,8 @@ def retry(
     if attempts >= max_attempts:
         spent = JobError(f"{error} (attempt {attempts} of {max_attempts})", error_type=error.error_type)
         return failed(document, spent, token=token)
-    return queued(document, "job.retried", {"attempts": attempts, "not_before": now + delay})
+    crashes = record.crashes + isinstance(error, Crashed)
+    return queued(document, "job.retried", {"attempts": attempts, "crashes": crashes, "not_before": now + delay})
 
 
 def release(document: Document, now: datetime, *, token: str) -> Changes | Refusal:
@@ -200,10 +203,32 @@ def requeue(document: Document, now: datetime) -> Changes | Refusal:
         return Refusal(why=Why.ABSENT)
     if fields.get("status") not in TERMINAL:
         return Refusal(why=Why.DONE)
-    return Changes(reason="job.requeued", fields=new_life(fields) | {"status": Status.QUEUED.value})
+    return Changes(reason="job.requeued", fields=begun_anew(fields) | {"status": Status.QUEUED.value})
+
+
+def give_up(document: Document, now: datetime) -> Changes | Refusal:
+    """End a queued document that is too large for anything more than this."""
+    if document.fields is None or document.fields.get("status") != Status.QUEUED:
+        return Refusal(why=Why.NOT_QUEUED)
+    return Changes(reason="job.failed", fields={"status": Status.FAILED.value, "error": True})
 
 
 # Rules of a claim
+
+
+def preview(document: Document, *, policy: Policy) -> Work | None:
+    """What a queued job would ask of the device; ``None`` where a claim would not bring it there."""
+    fields = document.fields or {}
+    wanted, record = asked(fields), Record.of(fields)
+    spec = _model(document.id.collection.task, wanted.get("model"), policy)
+    if spec is None:
+        return None
+    try:
+        valid = _check(wanted, document, spec, policy)
+    except Rejected:
+        return None
+    crashes = 0 if record.new_life else record.crashes
+    return Work(spec=spec, request=valid, seeds=(0,) * valid.count(spec.task), alone=crashes > 0)
 
 
 def _claimable_at(document: Document, policy: Policy) -> datetime:
@@ -217,24 +242,36 @@ def _claimable_at(document: Document, policy: Policy) -> datetime:
 
 
 def _model(task: Task, name: object, policy: Policy) -> ModelSpec | None:
-    """The model of ours that serves the request; one of ours, too, for a name that is none and will be refused."""
-    if not isinstance(name, str):
-        name = policy.defaults.get(task, "")
-    spec = policy.models.get(name)
-    return spec if spec is not None and spec.task is task else None
+    """The model of ours that the request names, or our default for its task; a mistyped name is refused later."""
+    return policy.models.get(name if isinstance(name, str) else policy.defaults.get(task, ""))
+
+
+def _check(wanted: Canonical, document: Document, spec: ModelSpec, policy: Policy) -> requests.Request:
+    """The valid request of a job for one of our models.
+
+    Raises:
+        Rejected: with the contract's message.
+    """
+    task = document.id.collection.task
+    if spec.task is not task:
+        raise Rejected(f"The model {spec.name} does not do {task}")
+    requests.check_ids(document.id, document.fields or {})
+    valid = requests.validate(wanted, max_prompt_characters=policy.max_prompt_characters)
+    requests.check_limits(valid, spec)
+    return valid
 
 
 def _unserved(document: Document, now: datetime, name: object, policy: Policy) -> Changes | Refusal:
     task, fleet = document.id.collection.task, policy.fleet
     if fleet is None:
         return Refusal(why=Why.NOT_SERVED)
-    wanted = name if isinstance(name, str) else fleet.defaults.get(task)
-    if wanted in fleet.models:
+    if isinstance(name, str) and name not in fleet.models:  # none that should be there: clients are told at once
+        return failed(document, Rejected(f"No worker serves the model {name}"))
+    if isinstance(name, str) or fleet.defaults.get(task) in fleet.models:
         return Refusal(why=Why.NOT_SERVED)
     if now - document.updated_at < timedelta(seconds=fleet.unserved_after):
         return Refusal(why=Why.NOT_SERVED)
-    error = f"No worker serves {f'the model {wanted}' if wanted else task.value}"
-    return failed(document, JobError(error, error_type="ModelNotAvailable"))
+    return failed(document, JobError(f"No worker serves {task}", error_type="ModelNotAvailable"))
 
 
 def _claim(
@@ -251,12 +288,10 @@ def _claim(
     token = held.token if held else None
     fresh = held is None and record.new_life
     try:
-        requests.check_ids(document.id, fields)
-        valid = requests.validate(wanted, max_prompt_characters=policy.max_prompt_characters)
-        requests.check_limits(valid, spec)
+        valid = _check(wanted, document, spec, policy)
     except Rejected as exc:
         return failed(document, exc, token=token)
-    attempts = 0 if fresh else record.attempts - (1 if held and held.started else 0)
+    attempts = 0 if fresh else max(0, record.attempts - (1 if held and held.started else 0))
     seed = valid.seed
     if seed is None:
         kept = record.seeds and not fresh and (record.request or {}).get("seed") is None
@@ -271,13 +306,16 @@ def _claim(
     }
     ours = {
         "lease": lease,
-        "attempts": max(0, attempts),
+        "attempts": attempts,
         "crashes": 0 if fresh else record.crashes,
         "expiries": 0 if fresh else record.expiries,
         "request": wanted,
         "seeds": [seed + index for index in range(valid.count(spec.task))],
         "model": spec.name,
     }
+    replaces = texts(fields.get("images")) | texts(fields.get("videos")) if fresh else record.replaces
+    if replaces:
+        ours["replaces"] = sorted(replaces)
     changes = {
         **(new_life(fields) if fresh else {}),
         "status": Status.PROCESSING.value,

@@ -45,6 +45,8 @@ class Record:
     not_before: datetime | None
     request: Mapping[str, Any] | None
     seeds: tuple[int, ...]
+    given_up: bool  # its client failed it, in this life
+    replaces: frozenset[str]  # addresses of an older worker's media, which this life may replace
 
     @classmethod
     def of(cls, fields: Fields) -> Self:
@@ -60,15 +62,17 @@ class Record:
             not_before=moment(raw.get("not_before")),
             request=_map(raw.get("request")) or None,
             seeds=_seeds(raw.get("seeds")),
+            given_up=fields.get("error") is True or "error_message" in fields,
+            replaces=texts(raw.get("replaces")),
         )
 
     @property
     def new_life(self) -> bool:
         """Whether a queued document begins a new life: its last one ended, or none of ours wrote what it holds.
 
-        We never leave a lease on a queued document, so one that has it was queued by its client.
+        We never leave a lease or an error on a queued document, so one that has it was queued by its client.
         """
-        return not self.raw or self.result is not None or self.lease is not None
+        return not self.raw or self.result is not None or self.lease is not None or self.given_up
 
 
 def holder(fields: Fields | None) -> Lease | None:
@@ -80,12 +84,20 @@ def holder(fields: Fields | None) -> Lease | None:
 
 def expires_at(document: Document, lease: Lease) -> datetime:
     """When the lease ends, by the store's clock."""
-    return (lease.renewed_at or document.updated_at) + timedelta(seconds=lease.seconds)
+    renewed = lease.renewed_at or document.updated_at
+    return min(renewed, document.updated_at) + timedelta(seconds=lease.seconds)  # no lease was renewed in the future
 
 
 def moment(value: object) -> datetime | None:
     """A time with a zone, or ``None``."""
     return value if isinstance(value, datetime) and value.tzinfo is not None else None
+
+
+def texts(value: object) -> frozenset[str]:
+    """The strings in a list; empty for anything else."""
+    return (
+        frozenset(item for item in value if isinstance(item, str)) if isinstance(value, list | tuple) else frozenset()
+    )
 
 
 def _map(value: object) -> Mapping[str, Any]:

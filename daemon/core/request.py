@@ -99,10 +99,8 @@ def pick(fields: Mapping[str, Any], name: str) -> Any:
 def canonical(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The canonical form of the request in a document or in a call's input. Nothing is validated."""
     values = {name: pick(fields, name) for name in NAMES}
-    if (
-        values["num_frames"] == 0 and values["num_frames"] is not False
-    ):  # clients send it to say that they want no video
-        values["num_frames"] = None
+    if values["num_frames"] == 0 and values["num_frames"] is not False:
+        values["num_frames"] = None  # clients send 0 to say that they want no video
     return values
 
 
@@ -202,7 +200,7 @@ def id_problem(name: str, value: object) -> str | None:
     """Why ``value`` is no legal id (a document's name and a part of an object's name), or ``None``."""
     if not isinstance(value, str):
         return f"{PREFIX}{name} must be a string"
-    if value in ("", ".", "..") or (value.startswith("__") and value.endswith("__")):
+    if value in ("", ".", "..") or (len(value) >= 4 and value.startswith("__") and value.endswith("__")):
         return f"{PREFIX}{name} is not a legal id"
     if "/" in value or "\\" in value or any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
         return f"{PREFIX}{name} must not contain slashes, backslashes or control characters"
@@ -219,7 +217,7 @@ def _check(values: Canonical, max_prompt_characters: int) -> tuple[Request | Non
     present = _present(values)
     problems = [
         problem
-        for name in ("prompt", "negative_prompt")
+        for name in ("prompt", "negative_prompt", "model")
         if (problem := _text_problem(name, present, max_prompt_characters))
     ]
     try:

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from daemon.core import request as requests
-from daemon.core.job import SERVER_TIME, Changes, Document, Refusal, Status, Why
-from daemon.core.life import asked, new_life, submitted_anew
+from daemon.core.job import DELETE, SERVER_TIME, Changes, Document, Refusal, Status, Why
+from daemon.core.life import asked, begun_anew, stale_seed, submitted_anew
 from daemon.core.record import Record, moment
 from daemon.core.request import Canonical
 
@@ -33,14 +33,18 @@ def submit(document: Document, now: datetime, *, values: Canonical) -> Changes |
         case Status.QUEUED if submitted_anew(fields) and merged == before:
             return Refusal(why=Why.DONE)
         case Status.QUEUED:
+            if stale_seed(fields):  # else the call would make it the client's
+                changed = {"seed": DELETE} | changed
             return Changes(reason="job.submitted", fields=changed | {"submitted_at": SERVER_TIME})
         case Status.PROCESSING if record.lease is not None and different and merged != before:
             return Changes(reason="job.resubmitted", fields=changed | {"submitted_at": SERVER_TIME})
-        case Status.COMPLETED | Status.FAILED | Status.CANCELLED if _begins_anew(fields, different=different):
-            again = {"status": Status.QUEUED.value, "submitted_at": SERVER_TIME}
-            return Changes(reason="job.resubmitted", fields=new_life(fields) | given | again)
-        case _:
+        case Status.PROCESSING:
             return Refusal(why=Why.DONE)
+        case Status.COMPLETED | Status.FAILED | Status.CANCELLED if not _begins_anew(fields, different=different):
+            return Refusal(why=Why.DONE)
+        case _:  # ended, or of no status that we know: the call is what queues it
+            again = {"status": Status.QUEUED.value, "submitted_at": SERVER_TIME}
+            return Changes(reason="job.resubmitted", fields=begun_anew(fields) | given | again)
 
 
 def _create(document: Document, given: Mapping[str, Any]) -> Changes:

@@ -29,6 +29,7 @@ from daemon.core.ports import Subscription
 
 FOREIGN_PAGES = 20  # pages of one query that may hold nothing but other apps' documents
 TRIES = 10  # of one update against quicker writers
+SILENCE = 90.0  # seconds without a sign of life; at half of it a listener asks for one
 HINTS = 50  # documents that a listener watches in each collection; each costs a read when it opens
 
 BEATEN = (Aborted, AlreadyExists, FailedPrecondition, NotFound)
@@ -45,7 +46,7 @@ class FirestoreStore:
     A document's version is its update time in nanoseconds, which the server makes grow with every commit.
     """
 
-    def __init__(self, *, client: Client, silence: float = 120.0) -> None:
+    def __init__(self, *, client: Client, silence: float = SILENCE) -> None:
         """Use a client, and close it in the end.
 
         ``silence`` is how many seconds a listener may hear nothing before it no longer counts as alive.
@@ -62,7 +63,7 @@ class FirestoreStore:
         database: str | None = None,
         credentials: str | None = None,
         deadline: float = DEADLINE,
-        silence: float = 120.0,
+        silence: float = SILENCE,
     ) -> Self:
         """As ``daemon.adapters.firestore.client.connect``; nothing is sent yet.
 

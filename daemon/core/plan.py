@@ -1,0 +1,70 @@
+"""Which jobs share a pipeline call, and what that call is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from daemon.core.request import Request
+from models.spec import Call, Item, ModelSpec, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What one job asks of the device: ``seeds`` has one for each picture, or one for the video."""
+
+    spec: ModelSpec
+    request: Request
+    seeds: tuple[int, ...]
+    alone: bool = False  # it has cost a worker its life: nothing runs beside it
+
+    @property
+    def shape(self) -> tuple[str, int, int, int, int]:
+        """What must be equal in one call: model, width, height, steps and frames."""
+        request = self.request
+        if self.spec.task is Task.TEXT2IMAGE:
+            return self.spec.name, request.width, request.height, request.num_inference_steps, 1
+        return (
+            self.spec.name,
+            request.video_width,
+            request.video_height,
+            request.num_inference_steps,
+            request.num_frames,
+        )
+
+    def items(self) -> tuple[Item, ...]:
+        request = self.request
+        video = self.spec.task is Task.TEXT2VIDEO
+        guidance = request.video_guidance_scale if video else request.guidance_scale
+        return tuple(
+            Item(prompt=request.prompt, negative_prompt=request.negative_prompt, seed=seed, guidance_scale=guidance)
+            for seed in self.seeds
+        )
+
+
+def fits(batch: Sequence[Work], candidate: Work, *, max_items: int) -> bool:
+    """Whether a job may join the call of a batch. An empty batch takes any job, however large."""
+    if not batch:
+        return True
+    if candidate.alone or any(work.alone for work in batch):
+        return False
+    items = sum(len(work.seeds) for work in (*batch, candidate))
+    return candidate.shape == batch[0].shape and items <= min(max_items, candidate.spec.max_batch)
+
+
+def calls(batch: Sequence[Work]) -> list[tuple[Call, list[int]]]:
+    """The pipeline calls of a batch, each with the index into ``batch`` that every item of it belongs to.
+
+    Jobs that ``fits`` put together make one call; a single job with more items than its model takes makes several.
+    """
+    first = batch[0]
+    _, width, height, steps, frames = first.shape
+    items = [(item, index) for index, work in enumerate(batch) for item in work.items()]
+    size = max(1, first.spec.max_batch)
+    return [
+        (
+            Call(width=width, height=height, steps=steps, frames=frames, items=tuple(item for item, _ in part)),
+            [index for _, index in part],
+        )
+        for part in (items[start : start + size] for start in range(0, len(items), size))
+    ]

@@ -1,0 +1,39 @@
+"""Turns frames into files: PNG and MP4."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+from PIL import Image
+
+if TYPE_CHECKING:
+    from models.spec import Frames
+
+PNG_LEVEL = 1  # of zlib: 1024 x 1024 px in 0.09 s and 1.8 MB, against 0.33 s and 1.55 MB at Pillow's default of 6
+MP4_QUALITY = "18"  # x264's constant rate factor: lower is better and larger; 18 is taken for visually lossless
+
+
+def write_png(frames: Frames, path: Path) -> None:
+    """Write a picture of shape (height, width, 3), uint8 RGB."""
+    Image.fromarray(frames).save(path, format="PNG", compress_level=PNG_LEVEL)
+
+
+def write_mp4(frames: Frames, path: Path, *, fps: int) -> None:
+    """Write a video of shape (frames, height, width, 3), uint8 RGB, as H.264, yuv420p, index in front (faststart).
+
+    yuv420p takes even sizes only; an odd width or height loses its last column or row to that.
+    """
+    height, width = even(frames.shape[1]), even(frames.shape[2])
+    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": MP4_QUALITY, "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for picture in frames[:, :height, :width]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def even(size: int) -> int:
+    """The largest even number of pixels that a size has room for."""
+    return size - size % 2

@@ -1,0 +1,96 @@
+"""One batch on the device: from claimed jobs to their frames."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING
+
+import structlog
+
+from daemon.core import plan
+from daemon.core.errors import Interrupted, LeaseLost
+from daemon.core.policy import Progress
+from daemon.held import Held
+from models.spec import ModelKeeper
+
+if TYPE_CHECKING:
+    from models.spec import Frames
+
+log = structlog.get_logger(__name__)
+
+
+class Generation:
+    """Runs the calls of a batch. ``members`` are those jobs that are still wanted; a job that goes leaves at a step.
+
+    ``started`` are the writes that say that generation has begun: an attempt counts only once they are done.
+    ``leave`` gets a job that is no longer wanted, ``expect_end`` the moment (monotonic) at which the batch will end.
+    """
+
+    def __init__(
+        self,
+        batch: Sequence[Held],
+        *,
+        start: Callable[[Sequence[Held]], Sequence[Future[None]]],
+        leave: Callable[[Held], None],
+        expect_end: Callable[[float], None],
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self.members = list(batch)
+        self.moved_at = time.monotonic()  # when the device last made a step, or the batch came
+        self._batch = batch
+        self._start = start
+        self._started: Sequence[Future[None]] = ()
+        self._leave = leave
+        self._expect_end = expect_end
+        self._interrupted = interrupted
+        self._began = self.moved_at
+        self._done = 0  # steps of the calls before the present one
+
+    def frames(self, keeper: ModelKeeper) -> list[tuple[Held, list[Frames]]]:
+        """The frames of every member.
+
+        Raises:
+            LeaseLost: nobody wants the batch any more.
+            Interrupted: we were told to stop.
+            ModelError: as in ``models.spec``.
+        """
+        began = time.monotonic()
+        resident = keeper.resident(self._batch[0].work.spec, self._loading)
+        self._began = self.moved_at = time.monotonic()
+        self._started = self._start(self._batch)
+        calls = plan.calls([held.work for held in self._batch])
+        self._whole = sum(self._batch[0].work.request.num_inference_steps for _ in calls)
+        frames: list[list[Frames]] = [[] for _ in self._batch]
+        for call, owners in calls:
+            for owner, picture in zip(owners, resident.generate(call, self._on_step), strict=True):
+                frames[owner].append(picture)
+            self._done += call.steps
+        for held in self._batch:
+            held.timings |= {"load": self._began - began, "generate": time.monotonic() - self._began}
+        return [(held, pictures) for held, pictures in zip(self._batch, frames, strict=True) if held in self.members]
+
+    def _loading(self, what: str) -> None:
+        self.moved_at = time.monotonic()
+        log.info("model.loading", model=self._batch[0].work.spec.name, what=what)
+        for held in self._batch:
+            held.progress = Progress(phase="loading", steps=held.work.request.num_inference_steps)
+
+    def _on_step(self, step: int, _steps: int) -> None:
+        self.moved_at = now = time.monotonic()
+        done, whole = self._done + step, self._whole
+        left = (now - self._began) / done * (whole - done)
+        self._expect_end(now + left)
+        for held in self.members:
+            held.progress = Progress(phase="generating", step=done, steps=whole, eta_seconds=round(left, 1))
+        if self._started:  # counted before a second step, so that a job that kills us does so only so many times
+            wait(self._started, timeout=self._batch[0].lease_seconds / 6)
+            self._started = ()
+        if self._interrupted():
+            raise Interrupted
+        for held in [held for held in self.members if held.gone is not None]:
+            self.members.remove(held)
+            self._leave(held)
+        if not self.members:
+            raise LeaseLost

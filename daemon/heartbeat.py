@@ -1,0 +1,96 @@
+"""One thread keeps every lease of this worker alive, and writes progress on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event, Lock
+
+import structlog
+
+from daemon.core.errors import DocumentTooLarge, StoreUnavailable
+from daemon.core.job import JobId
+from daemon.held import Held
+
+log = structlog.get_logger(__name__)
+
+LOOK_EVERY = 0.25  # seconds between two looks at what is due
+AGAIN_AFTER = 2.0  # seconds until a renewal that failed is tried again
+
+
+class Heartbeat:
+    """Renews what it is given to keep, each job by itself, so that one slow write delays no other.
+
+    ``interval`` is the time between two renewals of a job, ``progress_interval`` the shortest between two that have
+    progress to tell; both in seconds.
+    """
+
+    def __init__(self, *, interval: float, progress_interval: float, threads: int = 4) -> None:
+        self._interval = interval
+        self._progress_interval = progress_interval
+        self._held: dict[JobId, Held] = {}
+        self._running: dict[JobId, Future[None]] = {}
+        self._tried: dict[JobId, float] = {}
+        self._lock = Lock()
+        self._wake = Event()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="renew")
+
+    def keep(self, held: Held) -> None:
+        """Renew this job from now on, until ``forget``."""
+        with self._lock:
+            self._held[held.id] = held
+            self._tried[held.id] = held.renewed_at
+
+    def forget(self, held: Held) -> None:
+        with self._lock:
+            if self._held.get(held.id) is held:
+                del self._held[held.id]
+                self._tried.pop(held.id, None)
+
+    def held(self) -> list[Held]:
+        with self._lock:
+            return list(self._held.values())
+
+    def look(self, jobs: Iterable[JobId]) -> None:
+        """Renew these at once, where they are ours: a hint says that something about them has changed."""
+        with self._lock:
+            for job in jobs:
+                if job in self._tried:
+                    self._tried[job] = float("-inf")
+        self._wake.set()
+
+    def start_all(self, batch: Sequence[Held]) -> list[Future[None]]:
+        """Write that generation has begun, without waiting for it."""
+        return [self._pool.submit(self._renew, held, True) for held in batch]
+
+    def run(self, stopped: Event) -> None:
+        """Renew what is due until ``stopped``."""
+        while not stopped.is_set():
+            self._wake.wait(LOOK_EVERY)
+            self._wake.clear()
+            self.beat()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def beat(self) -> None:
+        """Begin a renewal of everything that is due."""
+        now = time.monotonic()
+        with self._lock:
+            for job, held in self._held.items():
+                running = self._running.get(job)
+                if held.gone is not None or (running is not None and not running.done()):
+                    continue
+                interval = self._progress_interval if held.unwritten_progress else self._interval
+                if now - self._tried[job] >= interval:
+                    self._tried[job] = now
+                    self._running[job] = self._pool.submit(self._renew, held, False)
+            self._running = {job: future for job, future in self._running.items() if not future.done()}
+
+    def _renew(self, held: Held, started: bool) -> None:
+        try:
+            held.renew(started=started)
+        except (StoreUnavailable, DocumentTooLarge) as exc:
+            log.warning("job.renewal_failed", job=held.id.path, error=str(exc))
+            with self._lock:
+                if held.id in self._tried:
+                    self._tried[held.id] = time.monotonic() - self._interval + AGAIN_AFTER

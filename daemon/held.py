@@ -1,0 +1,110 @@
+"""A job that this worker holds: its last known document, and the one way to write it."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from threading import Lock
+
+from daemon.core import lifecycle, request
+from daemon.core.job import Decide, Document, JobId, Refusal, Why
+from daemon.core.objects import Mark
+from daemon.core.plan import Work
+from daemon.core.policy import Policy, Progress, Ticket
+from daemon.core.ports import Store
+from daemon.core.record import Record, holder
+
+LEASE_MARGIN = 5.0  # seconds before its end at which a lease that was not renewed counts as doubtful
+
+
+class Held:
+    """One claim of one job. Thread safe: heartbeat, device and finisher write through the same lock.
+
+    ``gone`` is set once a write was refused: the claim is over, and says why. ``progress`` belongs to the device
+    thread; the heartbeat writes it.
+    """
+
+    def __init__(self, store: Store, document: Document, policy: Policy) -> None:
+        lease = holder(document.fields)
+        if lease is None:
+            raise ValueError(f"{document.id} is not held")
+        record = Record.of(document.fields or {})
+        self.id: JobId = document.id
+        self.token = lease.token
+        self.lease_seconds = lease.seconds
+        self.mark = Mark(document=document.id.path, token=lease.token, attempt=lease.attempt, claimed=document.version)
+        self.work = Work(
+            spec=policy.models[str(record.raw.get("model"))],
+            request=request.validate(record.request or {}, max_prompt_characters=policy.max_prompt_characters),
+            seeds=record.seeds,
+            alone=record.crashes > 0,
+        )
+        self.replaces = record.replaces
+        self.timings: dict[str, float] = {}  # seconds per stage
+        self.progress = Progress(phase="claimed", steps=self.work.request.num_inference_steps)
+        self.gone: Refusal | None = None
+        self.claimed_at = time.monotonic()
+        self.renewed_at = self.claimed_at
+        self.started = False
+        self._written = self.progress
+        self._store = store
+        self._document = document
+        self._lock = Lock()
+
+    @property
+    def document(self) -> Document:
+        """The document as this claim last saw or wrote it."""
+        return self._document
+
+    @property
+    def unwritten_progress(self) -> bool:
+        return self.progress != self._written
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the lease may have ended by now, for all that we know."""
+        return time.monotonic() - self.renewed_at > self.lease_seconds - LEASE_MARGIN
+
+    def write(self, decide: Decide) -> Document | Refusal:
+        """Decide and write. A refusal ends the claim; so does a write that ends or gives back the job.
+
+        Raises:
+            StoreUnavailable: nothing is known of the outcome; write again, or renew.
+        """
+        with self._lock:
+            asked = time.monotonic()
+            result = self._store.update(self._document, decide)
+            if isinstance(result, Refusal):
+                self.gone = result
+                return result
+            self._document = result
+            lease = holder(result.fields)
+            if lease is None or lease.token != self.token:
+                self.gone = Refusal(why=Why.DONE)
+            self.renewed_at = asked  # from before the call: the lease may only seem shorter than it is
+            return result
+
+    def renew(self, *, started: bool = False) -> bool:
+        """Prolong the lease and write the progress; ``False`` where the claim is over.
+
+        Raises:
+            StoreUnavailable: the lease goes on until it ends by itself.
+        """
+        if self.gone is not None:
+            return False
+        progress = self.progress
+        self.started = self.started or started
+        result = self.write(partial(lifecycle.renew, token=self.token, started=self.started, progress=progress))
+        self._written = progress
+        return isinstance(result, Document)
+
+    def reclaim(self, policy: Policy, ticket: Ticket) -> Held | None:
+        """Start over with what the document asks for now; ``None`` where there is nothing to start."""
+        with self._lock:
+            result = self._store.update(
+                self._document, partial(lifecycle.reclaim, token=self.token, policy=policy, ticket=ticket)
+            )
+        lease = holder(result.fields) if isinstance(result, Document) else None
+        if isinstance(result, Document) and lease is not None and lease.token == ticket.token:
+            return Held(self._store, result, policy)
+        return None

@@ -1,0 +1,65 @@
+"""Keeps a hint alive: opens the store's subscription, notices when it has died or gone mute, and opens it again."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from threading import Event
+
+import structlog
+
+from daemon.core.errors import StoreUnavailable
+from daemon.core.ports import Subscription
+
+log = structlog.get_logger(__name__)
+
+LOOK_EVERY = 1.0  # seconds between two looks at the subscription
+FIRST_PAUSE = 1.0  # seconds before the first reopening
+LONGEST_PAUSE = 30.0  # seconds
+
+
+class Listener:
+    """A supervised subscription. While it is not ``alive`` the poll alone keeps the queue moving, only slower."""
+
+    def __init__(self, name: str, subscribe: Callable[[], Subscription], *, mended: Callable[[], None]) -> None:
+        self.name = name
+        self._subscribe = subscribe
+        self._mended = mended
+        self.alive = False
+
+    def run(self, stopped: Event) -> None:
+        """Keep the subscription until ``stopped``. A loss is logged once, not at every try."""
+        pause, lost = FIRST_PAUSE, False
+        while not stopped.is_set():
+            reason = "it died or went mute"
+            try:
+                subscription = self._subscribe()
+            except StoreUnavailable as exc:
+                reason = str(exc)
+            else:
+                opened = time.monotonic()
+                lost = self._follow(subscription, stopped, lost=lost)
+                if time.monotonic() - opened > LONGEST_PAUSE:
+                    pause = FIRST_PAUSE
+            if stopped.is_set():
+                return
+            if not lost:
+                log.warning("listener.lost", listener=self.name, reason=reason)
+                lost = True
+            stopped.wait(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _follow(self, subscription: Subscription, stopped: Event, *, lost: bool) -> bool:
+        """Look at the subscription until it is dead; whether the loss before it is still not mended."""
+        try:
+            while not stopped.wait(LOOK_EVERY) and subscription.alive():
+                if lost:
+                    log.info("listener.mended", listener=self.name)
+                    self._mended()
+                    lost = False
+                self.alive = True
+        finally:
+            self.alive = False
+            subscription.close()
+        return lost

@@ -1,0 +1,173 @@
+"""What happens to a job once its frames are there: encode, upload, complete. Runs in the finisher pool."""
+
+from __future__ import annotations
+
+import base64
+import random
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import google_crc32c
+import structlog
+
+from daemon import encode
+from daemon.core import lifecycle
+from daemon.core.errors import BlobsUnavailable, Interrupted, LeaseLost, Retryable, StoreUnavailable
+from daemon.core.job import Fields, Refusal
+from daemon.core.objects import ContentType, Mark, Present, check_name, is_orphan, object_names, place
+from daemon.core.policy import Outcome
+from daemon.core.ports import BlobStore, Store
+from daemon.core.record import Record
+from daemon.held import Held
+from models.spec import Task
+
+if TYPE_CHECKING:
+    from models.spec import Frames
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+LOOKS = 5  # at an object that changes under us, before we take it for a trouble that passes
+LONGEST_PAUSE = 5.0  # seconds between two tries while a remote is away
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publisher:
+    """Encodes, uploads and completes. ``patience`` is how many seconds an outage of the bucket may last."""
+
+    store: Store
+    blobs: BlobStore
+    prefix: str
+    patience: float
+    stopped: Event
+
+    def publish(self, held: Held, frames: Sequence[Frames]) -> None:
+        """Bring a job from its frames to its terminal write.
+
+        Raises:
+            LeaseLost: the job is no longer ours, or no longer wanted like this; ``held.gone`` says why.
+            Rejected: another document's object stands where one of this job's must go.
+            Retryable: the bucket stayed away for longer than the patience.
+            Interrupted: we were told to stop while a remote was away.
+        """
+        names = object_names(held.id, len(held.work.seeds), prefix=self.prefix)
+        with tempfile.TemporaryDirectory(prefix="easeld-") as folder:
+            held.progress = replace(held.progress, phase="encoding")
+            began = time.monotonic()
+            files = [self._encode(held, picture, Path(folder) / str(index)) for index, picture in enumerate(frames)]
+            encoded = time.monotonic()
+            held.timings["encode"] = encoded - began
+            held.progress = replace(held.progress, phase="uploading")
+            generations = [self._upload(held, name, file) for name, file in zip(names, files, strict=True)]
+            held.timings["upload"] = time.monotonic() - encoded
+        self._complete(held, [self.blobs.address(name) for name in names], generations, video_info(held, frames))
+
+    def clean(self, held: Held) -> None:
+        """Delete what this document's claims have left in the bucket and neither a lease nor its result names.
+
+        Raises:
+            StoreUnavailable, BlobsUnavailable: nothing more was deleted; a later claim or ``easeld gc`` will.
+        """
+        names = object_names(held.id, 4, prefix=self.prefix)  # no request of the contract has more media
+        fields: Fields | None = None
+        read = False
+        for found in self.blobs.objects(names[0].rpartition(".")[0]):
+            mark = Mark.read(found.metadata)
+            if found.name not in names or mark is None or mark.document != held.id.path:
+                continue
+            if not read:
+                fields, read = self.store.read(held.id).fields, True
+            if is_orphan(mark, fields) or (fields is None and mark.token == held.token):
+                self.blobs.delete(found.name, found.generation)
+
+    def _encode(self, held: Held, frames: Frames, path: Path) -> Path:
+        if held.work.spec.task is Task.TEXT2IMAGE:
+            encode.write_png(frames, path)
+        else:
+            encode.write_mp4(frames, path, fps=held.work.request.fps)
+        return path
+
+    def _upload(self, held: Held, name: str, file: Path) -> int:
+        check_name(name)
+        checksum = base64.b64encode(google_crc32c.Checksum(file.read_bytes()).digest()).decode()  # type: ignore[no-untyped-call]
+        return self._patiently(held, partial(self._put, held, name, file, checksum))
+
+    def _put(self, held: Held, name: str, file: Path, checksum: str) -> int:
+        is_image = held.work.spec.task is Task.TEXT2IMAGE
+        own_name = name == object_names(held.id, 1, prefix=self.prefix)[0]
+        for _ in range(LOOKS):
+            placement = place(
+                self.blobs.look(name),
+                mark=held.mark,
+                crc32c=checksum,
+                content_type=ContentType.PNG if is_image else ContentType.MP4,
+                may_adopt=own_name or self.blobs.address(name) in held.replaces,
+            )
+            if isinstance(placement, Present):
+                return placement.generation
+            generation = self.blobs.put(name, file, placement)
+            if generation is not None:
+                return generation
+        raise BlobsUnavailable(f"{name} changed under us {LOOKS} times")
+
+    def _complete(
+        self,
+        held: Held,
+        addresses: Sequence[str],
+        generations: Sequence[int],
+        info: Mapping[str, Any] | None,
+    ) -> None:
+        held.timings["total"] = time.monotonic() - held.claimed_at
+        outcome = Outcome(
+            addresses=addresses,
+            generations=generations,
+            seed=held.work.seeds[0],
+            video_info=info,
+            timings={stage: round(seconds, 4) for stage, seconds in held.timings.items()},
+        )
+        decide = partial(lifecycle.complete, token=held.token, outcome=outcome)
+        result = self._patiently(held, lambda: held.write(decide))
+        if isinstance(result, Refusal) and not self._patiently(held, lambda: self._is_ours(held), even_if_gone=True):
+            raise LeaseLost
+
+    def _is_ours(self, held: Held) -> bool:
+        """Whether the document already shows our result: a commit can succeed and its answer be lost."""
+        result = Record.of(self.store.read(held.id).fields or {}).result
+        return result is not None and result.token == held.token
+
+    def _patiently(self, held: Held, call: Callable[[], T], *, even_if_gone: bool = False) -> T:
+        """Call until it goes through, sure of the lease before each try, for as long as that makes sense."""
+        began, pause = time.monotonic(), 0.2
+        while True:
+            try:
+                if held.doubtful and not even_if_gone:
+                    held.renew()
+                if held.gone is not None and not even_if_gone:
+                    raise LeaseLost
+                return call()
+            except StoreUnavailable as exc:
+                trouble: Exception = exc
+            except BlobsUnavailable as exc:
+                trouble = exc
+                if time.monotonic() - began > self.patience:
+                    raise Retryable(f"The media could not be uploaded: {exc}") from exc
+            log.warning("job.waiting", job=held.id.path, error=str(trouble))
+            if self.stopped.wait(pause * random.uniform(0.5, 1.0)):
+                raise Interrupted from trouble
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def video_info(held: Held, frames: Sequence[Frames]) -> dict[str, Any] | None:
+    """What the document says of a video; ``None`` for pictures."""
+    if held.work.spec.task is Task.TEXT2IMAGE:
+        return None
+    count, height, width = frames[0].shape[:3]
+    fps = held.work.request.fps
+    width, height = encode.even(width), encode.even(height)
+    return {"frames": count, "fps": fps, "duration_seconds": count / fps, "width": width, "height": height}

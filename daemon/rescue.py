@@ -1,0 +1,112 @@
+"""Looks after jobs that no worker looks after: expired leases, and cancellations."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from functools import partial
+from threading import Event
+
+import structlog
+
+from daemon.core import lifecycle
+from daemon.core.errors import DocumentTooLarge, StoreUnavailable
+from daemon.core.job import Collection, Document, JobId, Status
+from daemon.core.policy import Policy
+from daemon.core.ports import Store
+from daemon.heartbeat import Heartbeat
+
+log = structlog.get_logger(__name__)
+
+PAGE = 200  # documents in one query
+SWEEP_EVERY = 300.0  # seconds between two passes by name, for documents whose ``modified`` is missing or mistyped
+CANCEL_POLL = 5.0  # seconds
+
+
+class Rescue:
+    """Gives back what dead workers held. Every worker does; the store lets one of them win."""
+
+    def __init__(self, store: Store, policy: Policy, *, interval: float, rescued: Callable[[Document], None]) -> None:
+        self._store = store
+        self._interval = interval
+        self._lease = timedelta(seconds=policy.lease_seconds)
+        self._expire = partial(lifecycle.expire, max_attempts=policy.max_attempts, max_expiries=policy.max_expiries)
+        self._rescued = rescued
+        self._swept = float("-inf")
+
+    def run(self, stopped: Event) -> None:
+        """Look every ``interval`` seconds, jittered, until ``stopped``."""
+        while not stopped.is_set():
+            try:
+                self.look()
+            except StoreUnavailable as exc:
+                log.warning("rescue.postponed", error=str(exc))
+            stopped.wait(self._interval * random.uniform(0.8, 1.2))
+
+    def look(self) -> None:
+        """One pass.
+
+        Raises:
+            StoreUnavailable: the next pass goes on.
+        """
+        self._expire_all(self._store.stale(before=self._store.now() - self._lease, limit=PAGE))
+        if time.monotonic() - self._swept < SWEEP_EVERY:
+            return
+        page: list[Document] = []
+        while True:
+            page = self._store.by_name(
+                tuple(Collection), status=Status.PROCESSING, limit=PAGE, after=page[-1] if page else None
+            )
+            self._expire_all(page)
+            if len(page) < PAGE:
+                break
+        self._swept = time.monotonic()
+
+    def _expire_all(self, documents: Iterable[Document]) -> None:
+        for document in documents:
+            try:
+                result = self._store.update(document, self._expire)
+            except DocumentTooLarge as exc:
+                log.warning("job.unwritable", job=document.id.path, error=str(exc))
+                continue
+            if isinstance(result, Document):
+                self._rescued(result)
+
+
+class Cancellations:
+    """Ends queued jobs whose clients asked for it, and makes this worker look at those that it holds itself."""
+
+    def __init__(self, store: Store, heartbeat: Heartbeat, *, cancelled: Callable[[Document], None]) -> None:
+        self._store = store
+        self._heartbeat = heartbeat
+        self._cancelled = cancelled
+        self.wake = Event()
+
+    def run(self, stopped: Event) -> None:
+        """Look when woken, and every few seconds, until ``stopped``."""
+        while not stopped.is_set():
+            self.wake.clear()
+            try:
+                self.look()
+            except StoreUnavailable as exc:
+                log.warning("cancellations.postponed", error=str(exc))
+            self.wake.wait(CANCEL_POLL * random.uniform(0.8, 1.0))
+
+    def look(self) -> None:
+        """One pass.
+
+        Raises:
+            StoreUnavailable: the next pass goes on.
+        """
+        held: list[JobId] = []
+        for document in self._store.cancelling(limit=PAGE):
+            if (document.fields or {}).get("status") == Status.PROCESSING:
+                held.append(document.id)
+                continue
+            result = self._store.update(document, lifecycle.cancel)
+            if isinstance(result, Document):
+                self._cancelled(result)
+        if held:
+            self._heartbeat.look(held)

@@ -1,0 +1,79 @@
+"""How much this worker may take on: one call on the device, one batch ready, a few jobs being finished."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from threading import Condition
+
+from daemon.held import Held
+
+
+class Room:
+    """Bounds what is claimed, generated and finished at the same time. Thread safe.
+
+    The next batch is claimed when the device is free or expected to be within ``prefetch`` seconds, so that no daemon
+    hoards what an idle one could do. At most ``finishing`` jobs wait for encode, upload and completion at once.
+    """
+
+    def __init__(self, *, prefetch: float, finishing: int) -> None:
+        self._prefetch = prefetch
+        self._limit = finishing
+        self._ready: deque[list[Held]] = deque()
+        self._running: Sequence[Held] = ()
+        self._ends_at = float("inf")
+        self._finishing = 0
+        self._closed = False
+        self._changed = Condition()
+
+    def wait_for_claim(self, seconds: float) -> bool:
+        """Wait at most so long for room for another batch; whether there is."""
+        with self._changed:
+            return self._changed.wait_for(self._may_claim, seconds)
+
+    def put(self, batch: list[Held]) -> None:
+        """Hand a claimed batch to the device."""
+        with self._changed:
+            self._ready.append(batch)
+            self._changed.notify_all()
+
+    def take(self) -> list[Held] | None:
+        """Wait for the next batch, and until what it makes can be finished; ``None`` once closed."""
+        with self._changed:
+            self._running, self._ends_at = (), float("inf")
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._closed or (self._ready and self._finishing < self._limit))
+            if self._closed:
+                return None
+            batch = self._ready.popleft()
+            self._running = batch
+            return batch
+
+    def expect_end(self, at: float) -> None:
+        """Tell when the running call will end, by the monotonic clock."""
+        with self._changed:
+            self._ends_at = at
+            self._changed.notify_all()
+
+    def finishing(self, change: int) -> None:
+        """Count jobs into the finisher, and out again."""
+        with self._changed:
+            self._finishing += change
+            self._changed.notify_all()
+
+    def close(self) -> list[Held]:
+        """Let ``take`` return ``None`` from now on; what was ready and will not run here."""
+        with self._changed:
+            self._closed = True
+            left = [held for batch in self._ready for held in batch]
+            self._ready.clear()
+            self._changed.notify_all()
+            return left
+
+    def _may_claim(self) -> bool:
+        if self._closed or self._ready or self._finishing >= self._limit:
+            return False
+        if any(held.work.alone for held in self._running):
+            return False
+        return not self._running or self._ends_at - time.monotonic() <= self._prefetch

@@ -1,0 +1,153 @@
+"""Every setting, typed: from the environment (``EASELD_*``) and a TOML file, the environment first."""
+
+from __future__ import annotations
+
+import os
+import socket
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from platformdirs import user_cache_path, user_data_path
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from daemon.core.errors import WrongSettings
+
+CONFIG = "EASELD_CONFIG"  # the environment variable that names the TOML file
+
+
+class StoreKind(StrEnum):
+    """Where jobs come from."""
+
+    SQLITE = "sqlite"
+    FIRESTORE = "firestore"
+
+
+class BlobsKind(StrEnum):
+    """Where media go."""
+
+    FOLDER = "folder"
+    GCS = "gcs"
+
+
+def _listed(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Names = Annotated[list[str], NoDecode, BeforeValidator(_listed)]
+
+
+class Settings(BaseSettings):
+    """Durations in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="EASELD_", extra="forbid", hide_input_in_errors=True)
+
+    store: StoreKind = Field(StoreKind.SQLITE, description="Where jobs come from: `sqlite` or `firestore`.")
+    blobs: BlobsKind | None = Field(
+        None, description="Where media go: `folder` or `gcs`. Default: `folder` with SQLite, `gcs` with Firestore."
+    )
+    data: Path = Field(
+        default_factory=lambda: user_data_path("easeld"), description="Folder of the embedded store and media."
+    )
+    cache: Path = Field(default_factory=lambda: user_cache_path("easeld"), description="Folder of model files.")
+
+    project: str | None = Field(None, description="Google Cloud project. Default: that of the credentials.")
+    database: str = Field("(default)", description="Firestore database.")
+    credentials_json: SecretStr | None = Field(
+        None, description="A service account's key as JSON text. Default: application default credentials."
+    )
+    bucket: str | None = Field(None, description="Cloud Storage bucket; required with `gcs`.")
+    prefix: str = Field("generating", description="First folder of every object's name.")
+
+    worker: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}", description="This worker's name, in leases."
+    )
+    models: Names = Field(
+        default=["shapes", "motion"],
+        description="Models to serve, comma-separated; the first of a task is its default.",
+    )
+    catalog: dict[str, Any] = Field(
+        default_factory=dict, description="Models of your own, by name; see docs/models.md. JSON in the environment."
+    )
+    device: str | None = Field(None, description="`cuda`, `mps` or `cpu`. Default: the first of these that is there.")
+    max_batch: int = Field(4, ge=1, le=64, description="Pictures or videos in one pipeline call, at most.")
+    threads: int | None = Field(None, ge=1, description="Threads of PyTorch on the CPU. Default: PyTorch's choice.")
+
+    lease: float = Field(60.0, ge=2.0, le=3600.0, description="How long a job stays ours without a sign of life.")
+    heartbeat: float = Field(15.0, gt=0.0, description="Time between two signs of life; at most a third of the lease.")
+    progress_interval: float = Field(2.0, ge=0.1, description="Shortest time between two writes of progress.")
+    rescue_interval: float = Field(15.0, gt=0.0, description="Time between two searches for expired leases.")
+    settling: float = Field(2.0, ge=0.0, description="Wait for the call of a document that has no `submitted_at`.")
+    prefetch: float = Field(3.0, ge=0.0, description="Claim the next job so long before the running one will end.")
+    finishing: int = Field(4, ge=1, description="Jobs that are encoded and uploaded at the same time, at most.")
+    patience: float = Field(600.0, ge=0.0, description="How long finished media wait for a bucket that is away.")
+    grace: float = Field(25.0, ge=0.0, description="After SIGTERM: how long a running job may take to end.")
+    max_attempts: int = Field(3, ge=1, description="Attempts until a job fails for good.")
+    max_queue_age: float = Field(86_400.0, gt=0.0, description="Jobs that waited longer fail.")
+    max_prompt: int = Field(10_000, ge=1, description="Characters in a prompt, at most.")
+
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least severity that is logged.")
+    log_json: bool | None = Field(None, description="Log JSON. Default: unless standard error is a terminal.")
+    log_prompts: bool = Field(False, description="Let prompts into the log.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the TOML file."""
+        path = os.environ.get(CONFIG)
+        toml = (TomlConfigSettingsSource(settings_cls, Path(path)),) if path else ()
+        return (init_settings, env_settings, *toml)
+
+    @property
+    def blobs_kind(self) -> BlobsKind:
+        """The blob store, the default decided."""
+        return self.blobs or (BlobsKind.FOLDER if self.store is StoreKind.SQLITE else BlobsKind.GCS)
+
+
+def load(**overrides: object) -> Settings:
+    """Read the settings.
+
+    Raises:
+        WrongSettings: one line saying which is wrong, and how.
+    """
+    path = os.environ.get(CONFIG)
+    if path and not Path(path).is_file():
+        raise WrongSettings(f"{CONFIG}: there is no file {path}")
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        settings = Settings(**given)  # type: ignore[arg-type]  # pydantic checks what comes in
+    except ValidationError as exc:
+        raise WrongSettings("; ".join(_line(error["loc"], error["msg"]) for error in exc.errors())) from exc
+    except (SettingsError, ValueError) as exc:
+        raise WrongSettings(str(exc)) from exc
+    if settings.heartbeat > settings.lease / 3:
+        raise WrongSettings(f"EASELD_HEARTBEAT: {settings.heartbeat:g} is more than a third of the lease")
+    if settings.blobs_kind is BlobsKind.GCS and not settings.bucket:
+        raise WrongSettings("EASELD_BUCKET: name the Cloud Storage bucket, or set EASELD_BLOBS=folder")
+    known = {name.upper() for name in Settings.model_fields} | {"CONFIG"}
+    for name in os.environ:
+        if name.startswith("EASELD_") and name.removeprefix("EASELD_") not in known | FOR_TESTS:
+            raise WrongSettings(f"{name}: there is no such setting")
+    return settings
+
+
+FOR_TESTS = {"FIRESTORE_EMULATOR_JAR", "NOT_TESTED_FILE", "FUZZ"}
+
+
+def _line(place: tuple[int | str, ...], message: str) -> str:
+    name = ".".join(str(part) for part in place)
+    return f"EASELD_{name.upper()}: {message}"

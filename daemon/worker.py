@@ -1,0 +1,226 @@
+"""The flow of a job through one worker: claim, plan, generate, publish. ``Worker.generate`` is its middle."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from daemon.claiming import Claimer
+from daemon.core import lifecycle, retry
+from daemon.core.errors import (
+    BlobsUnavailable,
+    Crashed,
+    DocumentTooLarge,
+    Failed,
+    Interrupted,
+    JobError,
+    LeaseLost,
+    Retryable,
+    StoreUnavailable,
+)
+from daemon.core.job import Document, Why
+from daemon.core.policy import Policy
+from daemon.generation import Generation
+from daemon.heartbeat import Heartbeat
+from daemon.held import Held
+from daemon.metrics import Metrics
+from daemon.publish import Publisher
+from daemon.room import Room
+from daemon.shutdown import EXIT_BROKEN, EXIT_DEVICE, Shutdown
+from models import errors as model_errors
+from models.spec import ModelKeeper
+
+if TYPE_CHECKING:
+    from models.spec import Frames
+
+log = structlog.get_logger(__name__)
+
+LOOK_EVERY = 0.5  # seconds between two looks at whether to stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """What one device does with claimed jobs. ``claim`` and ``device`` each run in a thread of their own."""
+
+    policy: Policy
+    claimer: Claimer
+    keeper: ModelKeeper
+    publisher: Publisher
+    heartbeat: Heartbeat
+    room: Room
+    finishers: ThreadPoolExecutor
+    shutdown: Shutdown
+    metrics: Metrics
+
+    def claim(self) -> None:
+        """Claim while there is room, until the worker drains; then give back what the device has not begun."""
+        draining = self.shutdown.draining
+        while not draining.is_set():
+            if not self.room.wait_for_claim(LOOK_EVERY):
+                continue
+            batch = self.claimer.next(draining)
+            for held in batch:
+                self.heartbeat.keep(held)
+            self.room.put(batch)
+        for held in self.room.close():
+            self.release(held)
+
+    def device(self) -> None:
+        """Generate what is ready until the room is closed."""
+        idle_since = time.monotonic()
+        while (batch := self.room.take()) is not None:
+            self.metrics.idle.observe(time.monotonic() - idle_since)
+            self.generate(batch)
+            idle_since = time.monotonic()
+
+    def generate(self, batch: Sequence[Held]) -> None:
+        """Bring claimed jobs to their frames and hand them to the finishers, or end or give them back."""
+        generation = Generation(
+            batch,
+            start=self.heartbeat.start_all,
+            leave=lambda held: self._spawn(self.settle, held),
+            expect_end=self.room.expect_end,
+            interrupted=self.shutdown.now.is_set,
+        )
+        self.metrics.batches.observe(sum(len(held.work.seeds) for held in batch))
+        try:
+            frames = generation.frames(self.keeper)
+        except (LeaseLost, Interrupted):
+            for held in generation.members:
+                self.release(held)
+        except model_errors.DeviceLost as exc:
+            for held in generation.members:
+                self.end(held, Crashed(str(exc)))
+            self.shutdown.stop(str(exc), status=EXIT_DEVICE)
+        except model_errors.ModelError as exc:
+            self._fail_or_split(generation.members, exc)
+        else:
+            for held, pictures in frames:
+                self.room.finishing(+1)
+                self._spawn(self.finish, held, pictures)
+
+    def _fail_or_split(self, members: Sequence[Held], error: model_errors.ModelError) -> None:
+        """End a job that cannot be generated. In a batch halving finds it, and the others succeed."""
+        if len(members) > 1 and not isinstance(error, model_errors.ModelMissing):
+            log.warning("batch.split", jobs=[held.id.path for held in members], error=str(error))
+            middle = len(members) // 2
+            self.generate(members[:middle])
+            self.generate(members[middle:])
+            return
+        for held in members:
+            self.end(held, job_error(error, held))
+
+    def finish(self, held: Held, frames: Sequence[Frames]) -> None:
+        """Publish a job's media; in the finisher pool."""
+        try:
+            self.publisher.publish(held, frames)
+        except (LeaseLost, Interrupted):
+            self.settle(held)
+        except JobError as exc:
+            self.end(held, exc)
+        except DocumentTooLarge as exc:
+            self.end(held, Failed(f"The document has no room for the result: {exc}"))
+        else:
+            self.report(held.document, **held.timings)
+            self._forget(held)
+        finally:
+            self.room.finishing(-1)
+
+    def settle(self, held: Held) -> None:
+        """Do what the end of a claim asks for: cancel, start over, give back, or nothing at all."""
+        why = held.gone.why if held.gone else None
+        if why is None:
+            self.release(held)
+            return
+        self.metrics.losses.labels(why.name.lower()).inc()
+        log.info("job.lost", job=held.id.path, why=why.value)
+        try:
+            if why is Why.CANCEL_REQUESTED:
+                result = held.write(partial(lifecycle.cancel, token=held.token))
+                if isinstance(result, Document):
+                    self.report(result)
+            elif why is Why.CHANGED and not self.shutdown.draining.is_set():
+                again = held.reclaim(self.policy, self.claimer.ticket())
+                if again is not None:
+                    self.heartbeat.keep(again)
+                    self.room.put([again])
+            elif why is Why.CHANGED:
+                held.write(partial(lifecycle.release, token=held.token))
+        except StoreUnavailable as exc:
+            log.warning("job.left_to_rescue", job=held.id.path, error=str(exc))
+        self._forget(held)
+
+    def end(self, held: Held, error: JobError) -> None:
+        """Fail a job, or give it back to be tried again later."""
+        decide = partial(lifecycle.fail, token=held.token, error=error)
+        if isinstance(error, Retryable):
+            decide = partial(
+                lifecycle.retry,
+                token=held.token,
+                error=error,
+                delay=retry.backoff(held.mark.attempt, chance=random.random()),
+                max_attempts=self.policy.max_attempts,
+            )
+        try:
+            result = held.write(decide)
+            if isinstance(result, Document):
+                self.report(result, error=str(error))
+        except StoreUnavailable as exc:
+            log.warning("job.left_to_rescue", job=held.id.path, error=str(exc))
+        self._forget(held)
+
+    def release(self, held: Held) -> None:
+        """Give a job back, its attempt not counted."""
+        try:
+            held.write(partial(lifecycle.release, token=held.token))
+            log.info("job.released", job=held.id.path)
+        except StoreUnavailable as exc:
+            log.warning("job.left_to_rescue", job=held.id.path, error=str(exc))
+        self._forget(held)
+
+    def report(self, document: Document, **more: object) -> None:
+        """Count and log a job that ended or was given back, in one line."""
+        fields = document.fields or {}
+        status, task = str(fields.get("status")), document.id.collection.task.value
+        self.metrics.jobs.labels(task, status).inc()
+        for stage, seconds in more.items():
+            if isinstance(seconds, float):
+                self.metrics.stages.labels(stage).observe(seconds)
+        summary = {name: fields[name] for name in ("error_type", "error_message", "seed") if name in fields}
+        log.info("job.ended", job=document.id.path, status=status, task=task, **summary, **more)
+
+    def _spawn(self, stage: Callable[..., None], *arguments: object) -> None:
+        """Run a stage in the finisher pool. What it does not expect is a defect of ours, and stops the worker."""
+
+        def ended(future: Future[None]) -> None:
+            if not future.cancelled() and (error := future.exception()) is not None:
+                log.error("worker.broken", stage=stage.__name__, exc_info=error)
+                self.shutdown.stop(f"{stage.__name__} failed: {error}", status=EXIT_BROKEN)
+
+        self.finishers.submit(stage, *arguments).add_done_callback(ended)
+
+    def _forget(self, held: Held) -> None:
+        """The claim is over: renew it no more, and leave nothing of it in the bucket that no document names."""
+        self.heartbeat.forget(held)
+        try:
+            self.publisher.clean(held)
+        except (StoreUnavailable, BlobsUnavailable) as exc:
+            log.warning("job.not_cleaned", job=held.id.path, error=str(exc))
+
+
+def job_error(error: model_errors.ModelError, held: Held) -> JobError:
+    """A model's error as the job's, with what its reader can do."""
+    if isinstance(error, model_errors.ModelMissing):
+        return JobError(str(error), error_type="ModelNotAvailable")
+    if isinstance(error, model_errors.OutOfMemory):
+        kind = held.id.collection.folder
+        message = f"CUDA Out of Memory during {kind} generation; ask for a smaller size or fewer at once"
+        return JobError(message, error_type="OutOfMemoryError")
+    return Failed(str(error))
