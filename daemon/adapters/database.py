@@ -74,12 +74,13 @@ def sync(descriptor: int) -> None:
 def _write_ahead(connection: sqlite3.Connection) -> None:
     # The change of mode does not wait for other connections as a write does, so we wait for it here.
     deadline = time.monotonic() + BUSY
-    while True:
+    mode = None
+    while mode is None:
         try:
-            if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal":
-                return
-            raise sqlite3.OperationalError("its file system does not allow SQLite's WAL mode")
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         except sqlite3.OperationalError as exc:
             if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
+    if mode != "wal":
+        raise sqlite3.OperationalError("its file system does not allow SQLite's WAL mode")

@@ -11,7 +11,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -106,7 +106,7 @@ class FolderBlobs:
 
     def probe(self) -> list[str]:
         name = f"easeld-probe/{secrets.token_hex(8)}.png"
-        mark = Mark(document="easeld-probe", token="easeld-probe", attempt=0, claimed=0)
+        mark = Mark(document="easeld-probe", token="probe", attempt=0, claimed=0)
         try:
             with tempfile.NamedTemporaryFile() as content:
                 content.write(b"easeld")
@@ -171,7 +171,7 @@ class FolderBlobs:
         return self._index.find(name)
 
     def _move(self, staged: Path, path: Path) -> None:
-        os.replace(staged, path)
+        staged.replace(path)
         _sync_folder(path.parent)
 
     def _make_folder(self, folder: Path) -> None:
@@ -187,7 +187,7 @@ class FolderBlobs:
             if name is not None:
                 self._present(name, self._path(name))
                 continue
-            with suppress(FileNotFoundError), open(staged, "rb") as file, suppress(BlockingIOError):
+            with suppress(FileNotFoundError), staged.open("rb") as file, suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its writer holds it while it lives
                 staged.unlink()
 
@@ -201,21 +201,20 @@ class FolderBlobs:
             Retryable: it does not have the checksum that the placement says.
         """
         staged = self._staged / secrets.token_hex(8)
-        with open(staged, "xb") as file:
+        with staged.open("xb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # tells others that it is being written
-            try:
+            with ExitStack() as undo:
+                undo.callback(staged.unlink)
                 if copy(content, file) != placement.crc32c:
                     raise Retryable(f"{content.name} changed on its way to the folder: its checksum differs")
                 file.flush()
                 sync(file.fileno())
-            except BaseException:
-                staged.unlink()
-                raise
+                undo.pop_all()
             yield staged
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with self._threads, open(self._root / OURS / "lock", "ab") as lock:
+        with self._threads, (self._root / OURS / "lock").open("ab") as lock:
             if self._closed:
                 raise BlobsUnavailable(f"The folder {self._root} is closed")
             fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the descriptor, also when the process is killed

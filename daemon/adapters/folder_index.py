@@ -74,9 +74,7 @@ class Index:
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (name, staged, crc32c, size, modified, content_type, json.dumps(dict(metadata or {}))),
         )
-        generation = cursor.lastrowid
-        assert generation is not None  # an INSERT has one
-        return generation
+        return cursor.lastrowid or 0  # never 0 after an INSERT
 
     def touch(self, name: str, *, modified: int) -> None:
         """The same bytes bear another time of change now."""
@@ -95,9 +93,9 @@ class Index:
 
 
 def copy(source: Path, target: BinaryIO | None) -> str:
-    """Copy a file's bytes; returns their CRC32C as base64 of the big-endian value."""
+    """Copy a file's bytes, or only read them; returns their CRC32C as base64 of the big-endian value."""
     found = 0
-    with open(source, "rb") as file:
+    with source.open("rb") as file:
         while chunk := file.read(CHUNK):
             found = google_crc32c.extend(found, chunk)
             if target is not None:

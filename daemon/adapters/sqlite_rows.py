@@ -60,6 +60,7 @@ def encode(fields: Fields) -> str:
 
 
 def decode(text: str) -> dict[str, Any]:
+    """The inverse of ``encode``; times are in UTC."""
     fields: dict[str, Any] = json.loads(text, object_hook=_unpack)
     return fields
 
@@ -115,4 +116,4 @@ def _unpack(found: dict[str, Any]) -> Any:
             return from_microseconds(found[TIME])
         if BYTES in found:
             return b64decode(found[BYTES])
-    return {name[1:] if name.startswith("$") else name: item for name, item in found.items()}
+    return {name.removeprefix("$"): item for name, item in found.items()}

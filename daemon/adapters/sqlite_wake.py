@@ -29,7 +29,7 @@ class Doorbell:
     def ring(self) -> None:
         """Tell every listener to look; clear away what a killed one left."""
         try:
-            names = os.listdir(self._folder)
+            names = os.listdir(self._folder)  # noqa: PTH208 - names alone: this is in the path of every submission
         except OSError:
             return  # nobody ever listened
         for name in names:
@@ -39,7 +39,7 @@ class Doorbell:
                 self._sender.sendto(b"!", str(self._folder / name))
             except ConnectionRefusedError:  # its process is gone
                 with suppress(OSError):
-                    os.unlink(self._folder / name)
+                    (self._folder / name).unlink()
             except OSError:
                 pass  # its buffer is full, so it will look anyway; or it is not ours to ring
 
@@ -51,7 +51,7 @@ class Doorbell:
             self._folder.mkdir(exist_ok=True)
             # Under its own name only once it is bound: a ring in between would take it for a dead one.
             listening.bind(str(self._folder / f".{name}"))
-            os.rename(self._folder / f".{name}", self._folder / name)
+            (self._folder / f".{name}").rename(self._folder / name)
         except OSError:
             listening.close()
             return None
@@ -77,7 +77,7 @@ class Watch:
             self._seen = newest
             try:
                 self._wake()
-            except Exception:  # one broken listener must not silence the others
+            except Exception:  # noqa: BLE001 - one broken listener must not silence the others
                 self._broken = True
 
     def alive(self) -> bool:
@@ -163,4 +163,6 @@ class Watcher:
 
 
 def read_marks(connection: sqlite3.Connection) -> dict[str, int]:
-    return dict(zip(MARKS, connection.execute(f"SELECT {', '.join(MARKS)} FROM state").fetchone(), strict=True))
+    """The present marks by name."""
+    row = connection.execute("SELECT images, videos, cancelling FROM state").fetchone()
+    return dict(zip(MARKS, row, strict=True))

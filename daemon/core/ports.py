@@ -98,6 +98,10 @@ class BlobStore(Protocol):
         """Store a file under ``name`` if the object's generation is still ``placement.generation`` (0: absent).
 
         Returns the new generation, or ``None`` where the condition did not hold: look again.
+
+        Raises:
+            Retryable: what arrived does not have the placement's checksum; nothing was stored.
+            Rejected: the store cannot hold an object of that name.
         """
         ...
 

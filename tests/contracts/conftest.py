@@ -41,6 +41,7 @@ BlobsFactory = Callable[[Path, pytest.FixtureRequest], AbstractContextManager[Ca
 
 @contextmanager
 def sqlite_database(folder: Path, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """The embedded store."""
     path = folder / "jobs.db"
     with ExitStack() as stack:
 
@@ -54,6 +55,7 @@ def sqlite_database(folder: Path, request: pytest.FixtureRequest) -> Iterator[Da
 
 @contextmanager
 def folder_blobs(folder: Path, request: pytest.FixtureRequest) -> Iterator[Callable[[], BlobStore]]:
+    """The embedded blob store."""
     with ExitStack() as stack:
 
         def open_blobs() -> BlobStore:
@@ -70,6 +72,7 @@ BLOBS: dict[str, BlobsFactory] = {"folder": folder_blobs}
 
 @pytest.fixture(params=list(STORES.values()), ids=list(STORES))
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty database of each kind of store."""
     factory: DatabaseFactory = request.param
     with factory(tmp_path, request) as opened:
         yield opened
@@ -77,6 +80,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 @pytest.fixture
 def store(database: Database) -> Store:
+    """One store on it."""
     return database.open()
 
 
@@ -90,4 +94,5 @@ def open_blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calla
 
 @pytest.fixture
 def blobs(open_blobs: Callable[[], BlobStore]) -> BlobStore:
+    """One blob store on it."""
     return open_blobs()
