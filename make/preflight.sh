@@ -8,7 +8,7 @@ if [ "$(id -u)" = 0 ]; then sudo=""; else sudo="sudo "; fi
 
 install_command() {  # the platform's command for a Debian package, a Homebrew formula or a Fedora package
     if [ "$(uname -s)" = Darwin ]; then echo "brew install $2"
-    elif command -v apt-get >/dev/null 2>&1; then echo "${sudo}apt-get install -y $1"
+    elif command -v apt-get >/dev/null 2>&1; then echo "${sudo}apt-get update && ${sudo}apt-get install -y $1"
     elif command -v dnf >/dev/null 2>&1; then echo "${sudo}dnf install -y $3"
     else echo "install $2 with your system's package manager"; fi
 }
