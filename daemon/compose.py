@@ -1,4 +1,4 @@
-"""The one place that chooses adapters from settings and puts a worker together."""
+"""Puts a worker together from settings. What opens the stores alone lies in ``stores``, which is light to import."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
+from daemon import fitness
 from daemon.claiming import Claimer
 from daemon.core.errors import WrongSettings
 from daemon.core.job import Collection, Document
@@ -15,51 +16,23 @@ from daemon.core.ports import BlobStore, Store
 from daemon.heartbeat import Heartbeat
 from daemon.listener import Listener
 from daemon.metrics import Metrics
+from daemon.own_claims import OwnClaims
 from daemon.publish import Publisher
 from daemon.rescue import Cancellations, Rescue
 from daemon.room import Room
 from daemon.service import Service
-from daemon.settings import BlobsKind, Settings, StoreKind
+from daemon.settings import Settings
 from daemon.shutdown import Shutdown
+from daemon.stores import open_blobs, open_store
 from daemon.worker import Worker
 from models import catalog
+from models.errors import ModelError
 from models.keeper import Keeper
 from models.spec import ModelSpec, Task
 
+__all__ = ["open_blobs", "open_store", "policy", "served", "service"]
+
 log = structlog.get_logger(__name__)
-
-
-def open_store(settings: Settings) -> Store:
-    """Open the store that the settings name.
-
-    Raises:
-        WrongSettings: it cannot be used like this.
-    """
-    if settings.store is StoreKind.SQLITE:
-        from daemon.adapters.sqlite import SqliteStore
-
-        settings.data.mkdir(parents=True, exist_ok=True)
-        return SqliteStore(settings.data / "jobs.db")
-    from daemon.adapters.firestore import FirestoreStore
-
-    return FirestoreStore.connect(project=settings.project, database=settings.database, credentials=_secret(settings))
-
-
-def open_blobs(settings: Settings) -> BlobStore:
-    """Open the blob store that the settings name.
-
-    Raises:
-        WrongSettings: it cannot be used like this.
-    """
-    if settings.blobs_kind is BlobsKind.FOLDER:
-        from daemon.adapters.folder import FolderBlobs
-
-        root = settings.data / "media"
-        root.mkdir(parents=True, exist_ok=True)
-        return FolderBlobs(root, root.resolve().as_uri())
-    from daemon.adapters.gcs import GcsBlobs
-
-    return GcsBlobs.connect(bucket=settings.bucket or "", project=settings.project, credentials=_secret(settings))
 
 
 def served(settings: Settings) -> dict[str, ModelSpec]:
@@ -95,7 +68,12 @@ def policy(settings: Settings, models: Mapping[str, ModelSpec]) -> Policy:
 
 
 def service(
-    settings: Settings, store: Store, blobs: BlobStore, *, shutdown: Shutdown, ready: Callable[[], None] = lambda: None
+    settings: Settings,
+    store: Store,
+    blobs: BlobStore,
+    *,
+    shutdown: Shutdown,
+    status: Callable[[str], None] = lambda _: None,
 ) -> Service:
     """Put one worker together.
 
@@ -107,7 +85,12 @@ def service(
     collections = [Collection.of(task) for task in rules.defaults]
     metrics = Metrics()
     keeper = Keeper(cache_dir=settings.cache, device=settings.device, threads=settings.threads)
-    heartbeat = Heartbeat(interval=settings.heartbeat, progress_interval=settings.progress_interval)
+    own_claims = _own_claims(settings)
+    heartbeat = Heartbeat(
+        interval=settings.heartbeat,
+        progress_interval=settings.progress_interval,
+        note=own_claims.write if own_claims else lambda _: None,
+    )
     finishers = ThreadPoolExecutor(settings.finishing, thread_name_prefix="finisher")
 
     def report(document: Document) -> None:
@@ -156,16 +139,31 @@ def service(
         finishers=finishers,
         shutdown=shutdown,
         grace=settings.grace,
-        prepare=lambda: _load(keeper, rules),
-        ready=ready,
+        own_claims=own_claims,
+        step_limit=settings.step_limit,
+        check=lambda: _check(keeper, rules, settings),
+        status=status,
     )
 
 
-def _load(keeper: Keeper, rules: Policy) -> None:
-    """Load the default model of each task before anything is claimed, so that trouble shows before a job suffers."""
-    for name in rules.defaults.values():
-        keeper.resident(rules.models[name], lambda what: log.info("model.loading", what=what))
+def _own_claims(settings: Settings) -> OwnClaims | None:
+    folder = settings.state or settings.data / "state"
+    try:
+        return OwnClaims.open(folder)
+    except OSError as exc:
+        log.warning("state.unusable", folder=str(folder), error=str(exc), effect="a restart waits for its old leases")
+        return None
 
 
-def _secret(settings: Settings) -> str | None:
-    return settings.credentials_json.get_secret_value() if settings.credentials_json else None
+def _check(keeper: Keeper, rules: Policy, settings: Settings) -> None:
+    """Check disk and device, and load each task's default model, so that trouble shows before a job suffers.
+
+    Raises:
+        Unfit: nothing can be generated here.
+    """
+    fitness.check_disk(settings.min_free_disk)
+    try:
+        for name in rules.defaults.values():
+            keeper.resident(rules.models[name], lambda what: log.info("model.loading", what=what))
+    except ModelError as exc:
+        raise fitness.Unfit(str(exc)) from exc
