@@ -18,7 +18,7 @@ def submit(document: Document, now: datetime, *, values: Canonical) -> Changes |
 
     Absent: create. Queued: merge. Processing with another request: merge, the worker starts over. Ended: a new life
     where its client failed it, where the request differs from the one that failed, or where the document was completed
-    before its call came. Otherwise nothing is written.
+    before its call came. Of no status that we know: queue it. Otherwise nothing is written.
     """
     fields = document.fields
     given = {name: value for name, value in values.items() if value is not None}
@@ -33,7 +33,7 @@ def submit(document: Document, now: datetime, *, values: Canonical) -> Changes |
         case Status.QUEUED if submitted_anew(fields) and merged == before:
             return Refusal(why=Why.DONE)
         case Status.QUEUED:
-            if stale_seed(fields):  # else the call would make it the client's
+            if stale_seed(fields) and "seed" not in given:  # else the call would make it the client's
                 changed = {"seed": DELETE} | changed
             return Changes(reason="job.submitted", fields=changed | {"submitted_at": SERVER_TIME})
         case Status.PROCESSING if record.lease is not None and different and merged != before:
@@ -43,7 +43,9 @@ def submit(document: Document, now: datetime, *, values: Canonical) -> Changes |
         case Status.COMPLETED | Status.FAILED | Status.CANCELLED if not _begins_anew(fields, different=different):
             return Refusal(why=Why.DONE)
         case _:  # ended, or of no status that we know: the call is what queues it
-            again = {"status": Status.QUEUED.value, "submitted_at": SERVER_TIME}
+            again: dict[str, Any] = {"status": Status.QUEUED.value, "submitted_at": SERVER_TIME}
+            if "created_at" not in fields:
+                again["created_at"] = SERVER_TIME
             return Changes(reason="job.resubmitted", fields=begun_anew(fields) | given | again)
 
 
