@@ -25,7 +25,7 @@ class Generation:
     """Runs the calls of a batch. ``members`` are those jobs that are still wanted; a job that goes leaves at a step.
 
     ``started`` are the writes that say that generation has begun: an attempt counts only once they are done.
-    ``leave`` gets a job that is no longer wanted, ``expect_end`` the moment (monotonic) at which the batch will end.
+    ``leave`` gets a job that is no longer wanted, ``moved`` at each step the moment (monotonic) at which it will end.
     """
 
     def __init__(
@@ -34,18 +34,18 @@ class Generation:
         *,
         start: Callable[[Sequence[Held]], Sequence[Future[None]]],
         leave: Callable[[Held], None],
-        expect_end: Callable[[float], None],
+        moved: Callable[[float], None],
         interrupted: Callable[[], bool],
     ) -> None:
         self.members = list(batch)
-        self.moved_at = time.monotonic()  # when the device last made a step, or the batch came
         self._batch = batch
         self._start = start
         self._started: Sequence[Future[None]] = ()
         self._leave = leave
-        self._expect_end = expect_end
+        self._moved = moved
         self._interrupted = interrupted
-        self._began = self.moved_at
+        self._began = time.monotonic()
+        self._whole = 0  # steps of all calls
         self._done = 0  # steps of the calls before the present one
 
     def frames(self, keeper: ModelKeeper) -> list[tuple[Held, list[Frames]]]:
@@ -58,7 +58,8 @@ class Generation:
         """
         began = time.monotonic()
         resident = keeper.resident(self._batch[0].work.spec, self._loading)
-        self._began = self.moved_at = time.monotonic()
+        self._began = time.monotonic()
+        self._moved(float("inf"))
         self._started = self._start(self._batch)
         calls = plan.calls([held.work for held in self._batch])
         self._whole = sum(self._batch[0].work.request.num_inference_steps for _ in calls)
@@ -72,16 +73,16 @@ class Generation:
         return [(held, pictures) for held, pictures in zip(self._batch, frames, strict=True) if held in self.members]
 
     def _loading(self, what: str) -> None:
-        self.moved_at = time.monotonic()
+        self._moved(float("inf"))
         log.info("model.loading", model=self._batch[0].work.spec.name, what=what)
         for held in self._batch:
             held.progress = Progress(phase="loading", steps=held.work.request.num_inference_steps)
 
     def _on_step(self, step: int, _steps: int) -> None:
-        self.moved_at = now = time.monotonic()
+        now = time.monotonic()
         done, whole = self._done + step, self._whole
         left = (now - self._began) / done * (whole - done)
-        self._expect_end(now + left)
+        self._moved(now + left)
         for held in self.members:
             held.progress = Progress(phase="generating", step=done, steps=whole, eta_seconds=round(left, 1))
         if self._started:  # counted before a second step, so that a job that kills us does so only so many times

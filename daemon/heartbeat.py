@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event, Lock
 
@@ -23,12 +23,20 @@ class Heartbeat:
     """Renews what it is given to keep, each job by itself, so that one slow write delays no other.
 
     ``interval`` is the time between two renewals of a job, ``progress_interval`` the shortest between two that have
-    progress to tell; both in seconds.
+    progress to tell; both in seconds. ``note`` gets the address and token of everything held, at every change.
     """
 
-    def __init__(self, *, interval: float, progress_interval: float, threads: int = 4) -> None:
+    def __init__(
+        self,
+        *,
+        interval: float,
+        progress_interval: float,
+        note: Callable[[list[tuple[JobId, str]]], None],
+        threads: int = 4,
+    ) -> None:
         self._interval = interval
         self._progress_interval = progress_interval
+        self._note = note
         self._held: dict[JobId, Held] = {}
         self._running: dict[JobId, Future[None]] = {}
         self._tried: dict[JobId, float] = {}
@@ -41,12 +49,14 @@ class Heartbeat:
         with self._lock:
             self._held[held.id] = held
             self._tried[held.id] = held.renewed_at
+            self._noted()
 
     def forget(self, held: Held) -> None:
         with self._lock:
             if self._held.get(held.id) is held:
                 del self._held[held.id]
                 self._tried.pop(held.id, None)
+                self._noted()
 
     def held(self) -> list[Held]:
         with self._lock:
@@ -85,6 +95,9 @@ class Heartbeat:
                     self._tried[job] = now
                     self._running[job] = self._pool.submit(self._renew, held, False)
             self._running = {job: future for job, future in self._running.items() if not future.done()}
+
+    def _noted(self) -> None:
+        self._note([(job, held.token) for job, held in self._held.items()])
 
     def _renew(self, held: Held, started: bool) -> None:
         try:

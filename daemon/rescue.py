@@ -36,6 +36,18 @@ class Rescue:
         self._rescued = rescued
         self._swept = float("-inf")
 
+    def give_back(self, claims: Iterable[tuple[JobId, str]]) -> None:
+        """Give back what an earlier life of this worker held when it died.
+
+        Raises:
+            StoreUnavailable: what is left over is rescued when its lease ends.
+        """
+        for job, token in claims:
+            result = self._store.update(job, partial(self._expire, dead=token))
+            if isinstance(result, Document):
+                log.info("job.taken_back", job=job.path)
+                self._rescued(result)
+
     def run(self, stopped: Event) -> None:
         """Look every ``interval`` seconds, jittered, until ``stopped``."""
         while not stopped.is_set():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Condition
 
 from daemon.held import Held
@@ -23,6 +23,7 @@ class Room:
         self._ready: deque[list[Held]] = deque()
         self._running: Sequence[Held] = ()
         self._ends_at = float("inf")
+        self._moved_at = time.monotonic()
         self._finishing = 0
         self._closed = False
         self._changed = Condition()
@@ -47,14 +48,20 @@ class Room:
             if self._closed:
                 return None
             batch = self._ready.popleft()
-            self._running = batch
+            self._running, self._moved_at = batch, time.monotonic()
             return batch
 
-    def expect_end(self, at: float) -> None:
-        """Tell when the running call will end, by the monotonic clock."""
+    def moved(self, ends_at: float) -> None:
+        """Tell that the device made a step, and when the running call will end, by the monotonic clock."""
         with self._changed:
-            self._ends_at = at
+            self._ends_at, self._moved_at = ends_at, time.monotonic()
             self._changed.notify_all()
+
+    def stuck(self, limit: Callable[[Sequence[Held]], float]) -> Sequence[Held]:
+        """The running batch, where its device has not made a step within the limit, in seconds, that it has."""
+        with self._changed:
+            batch = self._running
+            return batch if batch and time.monotonic() - self._moved_at > limit(batch) else ()
 
     def finishing(self, change: int) -> None:
         """Count jobs into the finisher, and out again."""

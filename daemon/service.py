@@ -11,8 +11,11 @@ from threading import Event, Thread
 
 import structlog
 
+from daemon import deadman, fitness, preemption
+from daemon.core.errors import StoreUnavailable
 from daemon.heartbeat import Heartbeat
 from daemon.listener import Listener
+from daemon.own_claims import OwnClaims
 from daemon.rescue import Cancellations, Rescue
 from daemon.shutdown import EXIT_BROKEN, Shutdown
 from daemon.worker import Worker
@@ -35,8 +38,10 @@ class Service:
     finishers: ThreadPoolExecutor
     shutdown: Shutdown
     grace: float
-    prepare: Callable[[], None]  # in the device's thread, before anything is claimed: load the models
-    ready: Callable[[], None]  # once jobs may be claimed
+    own_claims: OwnClaims | None
+    step_limit: float
+    check: Callable[[], None]  # in the device's thread, before anything is claimed: raises Unfit, else loads the models
+    status: Callable[[str], None]  # what the worker does, in words for a person
 
     def run(self) -> int:
         """Work until told to stop; the exit status. Ends within the grace and 2 seconds from being told.
@@ -52,11 +57,15 @@ class Service:
             self._thread("cancellations", partial(self.cancellations.run, ended)),
             *(self._thread(f"listen-{listener.name}", partial(listener.run, ended)) for listener in self.listeners),
         ]
-        device = self._thread("device", self._device)
+        if preemption.on_google_cloud():
+            beside.append(self._thread("preemption", partial(preemption.watch, self.shutdown, ended)))
+        claiming = Event()
+        device = self._thread("device", partial(self._device, claiming))
         while not self.shutdown.draining.is_set():
             self.shutdown.draining.wait(3600.0)  # signals are handled between two waits
         self.worker.claimer.wake.set()
-        deadline = time.monotonic() + self.grace
+        self.status("draining")
+        deadline = time.monotonic() + (self.grace if claiming.is_set() else 0.0)
         while self._busy(device) and time.monotonic() < deadline and not self.shutdown.now.is_set():
             time.sleep(LOOK_EVERY)
         if self._busy(device):
@@ -72,12 +81,23 @@ class Service:
         self.finishers.shutdown(wait=False, cancel_futures=True)
         return self.shutdown.status
 
-    def _device(self) -> None:
-        self.prepare()
+    def _device(self, claiming: Event) -> None:
+        draining = self.shutdown.draining
+        if not fitness.until_fit(self.check, draining, unfit=lambda why: self.status(f"unfit: {why}")):
+            return
+        self._take_back()
+        claiming.set()
         claim = self._thread("claim", self.worker.claim)
-        self.ready()
+        self._thread("deadman", partial(deadman.watch, self.worker, draining, scale=self.step_limit))
+        self.status("claiming")
         self.worker.device()
         claim.join()
+
+    def _take_back(self) -> None:
+        try:
+            self.rescue.give_back(self.own_claims.left_behind if self.own_claims else ())
+        except StoreUnavailable as exc:
+            log.warning("job.left_to_rescue", error=str(exc))
 
     def _busy(self, device: Thread) -> bool:
         return device.is_alive() or bool(self.heartbeat.held())

@@ -57,6 +57,7 @@ class Settings(BaseSettings):
     data: Path = Field(
         default_factory=lambda: user_data_path("easeld"), description="Folder of the embedded store and media."
     )
+    state: Path | None = Field(None, description="Folder that remembers claims across restarts. Default: in `data`.")
     cache: Path = Field(default_factory=lambda: user_cache_path("easeld"), description="Folder of model files.")
 
     project: str | None = Field(None, description="Google Cloud project. Default: that of the credentials.")
@@ -87,6 +88,10 @@ class Settings(BaseSettings):
     rescue_interval: float = Field(15.0, gt=0.0, description="Time between two searches for expired leases.")
     settling: float = Field(2.0, ge=0.0, description="Wait for the call of a document that has no `submitted_at`.")
     prefetch: float = Field(3.0, ge=0.0, description="Claim the next job so long before the running one will end.")
+    step_limit: float = Field(
+        120.0, gt=0.0, description="Longest step of a small picture; a larger job may take longer in proportion."
+    )
+    min_free_disk: float = Field(1.0, ge=0.0, description="GiB that must be free for temporary files.")
     finishing: int = Field(4, ge=1, description="Jobs that are encoded and uploaded at the same time, at most.")
     patience: float = Field(600.0, ge=0.0, description="How long finished media wait for a bucket that is away.")
     grace: float = Field(25.0, ge=0.0, description="After SIGTERM: how long a running job may take to end.")
@@ -104,8 +109,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # pydantic passes it by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the environment, then the TOML file."""
         path = os.environ.get(CONFIG)

@@ -68,7 +68,8 @@ class Worker:
             batch = self.claimer.next(draining)
             for held in batch:
                 self.heartbeat.keep(held)
-            self.room.put(batch)
+            if batch:
+                self.room.put(batch)
         for held in self.room.close():
             self.release(held)
 
@@ -86,7 +87,7 @@ class Worker:
             batch,
             start=self.heartbeat.start_all,
             leave=lambda held: self._spawn(self.settle, held),
-            expect_end=self.room.expect_end,
+            moved=self.room.moved,
             interrupted=self.shutdown.now.is_set,
         )
         self.metrics.batches.observe(sum(len(held.work.seeds) for held in batch))

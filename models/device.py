@@ -112,3 +112,8 @@ def probe(device: torch.device) -> str:
         raise DeviceUnfit(f"Device {device} computes wrongly: a small matrix product came out wrong.")
     name = f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
     return f"{name}, {left.free / GIBIBYTE:.1f} of {left.total / GIBIBYTE:.1f} GiB free"
+
+
+def use_threads(count: int) -> None:
+    """Bound the threads that torch computes with on a CPU."""
+    torch.set_num_threads(count)

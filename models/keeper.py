@@ -35,17 +35,20 @@ class Keeper:
         *,
         cache_dir: Path,
         device: str | None = None,
+        threads: int | None = None,
         local_files_only: bool = False,
         free_memory: Callable[[], int] | None = None,
     ) -> None:
         """Load nothing yet.
 
         ``cache_dir`` is for built-in weights that are made here; ``device`` is as in ``models.device.choose``;
+        ``threads`` bounds what torch uses of a CPU, its own choice by default;
         ``local_files_only`` forbids fetching from the hub; ``free_memory`` tells the bytes left on the device, which
         are the device's own figure by default.
         """
         self._cache_dir = cache_dir
         self._wanted_device = device
+        self._threads = threads
         self._local_files_only = local_files_only
         self._free_memory = free_memory
         self._residents: OrderedDict[str, Resident] = OrderedDict()  # the least recently used first
@@ -82,6 +85,8 @@ class Keeper:
         from models.failure import first_line, is_device_lost, is_out_of_memory
 
         device = devices.choose(self._wanted_device)
+        if self._threads is not None:
+            devices.use_threads(self._threads)
         folder = weights.folder(
             spec, cache_dir=self._cache_dir, local_files_only=self._local_files_only, on_load=on_load
         )

@@ -154,10 +154,13 @@ def cancel(document: Document, now: datetime, *, token: str | None = None) -> Ch
 # The rescue's
 
 
-def expire(document: Document, now: datetime, *, max_attempts: int, max_expiries: int = 20) -> Changes | Refusal:
+def expire(
+    document: Document, now: datetime, *, max_attempts: int, max_expiries: int = 20, dead: str | None = None
+) -> Changes | Refusal:
     """Give back a job whose holder's lease has ended, or end it when it has cost too many workers.
 
-    A processing document without a lease of ours belongs to an older worker and stays untouched.
+    ``dead`` is the token of a claim whose holder is known to have died: its lease counts as ended. A processing
+    document without a lease of ours belongs to an older worker and stays untouched.
     """
     if document.fields is None or document.fields.get("status") != Status.PROCESSING:
         return Refusal(why=Why.NOT_PROCESSING)
@@ -166,7 +169,7 @@ def expire(document: Document, now: datetime, *, max_attempts: int, max_expiries
     if lease is None:
         return Refusal(why=Why.NOT_OURS)
     until = expires_at(document, lease)
-    if now < until:
+    if now < until and lease.token != dead:
         return Refusal(why=Why.ALIVE, until=until)
     if document.fields.get("cancel_requested") is True:
         return terminal(document, "job.cancelled", cancelled())

@@ -1,0 +1,50 @@
+"""Whether this machine can do any work; what is wrong is said, and nothing is claimed until it is mended."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from threading import Event
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+AGAIN_AFTER = 30.0  # seconds
+
+
+class Unfit(Exception):
+    """This machine cannot work; the message says why and what to do."""
+
+
+def check_disk(min_free: float) -> None:
+    """Check that ``min_free`` GiB are free where encoded media wait for their upload.
+
+    Raises:
+        Unfit: there is less.
+    """
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free / 2**30
+    if free < min_free:
+        raise Unfit(f"Only {free:.1f} GiB are free in {folder}; {min_free:g} are needed (EASELD_MIN_FREE_DISK)")
+
+
+def until_fit(check: Callable[[], None], stopped: Event, *, unfit: Callable[[str], None]) -> bool:
+    """Check again and again until the machine is fit; ``False`` where we were stopped before.
+
+    A process that ended here would be restarted for ever, and would say no more than this.
+    """
+    told = ""
+    while not stopped.is_set():
+        try:
+            check()
+        except Unfit as exc:
+            if str(exc) != told:
+                log.warning("worker.unfit", reason=str(exc))
+                told = str(exc)
+            unfit(str(exc))
+            stopped.wait(AGAIN_AFTER)
+        else:
+            return True
+    return False
