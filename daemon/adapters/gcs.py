@@ -11,7 +11,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import requests
-from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, PreconditionFailed
+from google.api_core.exceptions import BadRequest, Forbidden, GoogleAPIError, NotFound, PreconditionFailed
 from google.auth.exceptions import GoogleAuthError
 from google.cloud.storage import Client
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
@@ -19,7 +19,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from google.oauth2 import service_account
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from daemon.core.errors import BlobsUnavailable, WrongSettings
+from daemon.core.errors import BlobsUnavailable, Retryable, WrongSettings
 from daemon.core.objects import ContentType, Placement, StoredObject
 
 PUBLIC = "https://storage.googleapis.com"  # the base of addresses, by contract
@@ -100,6 +100,9 @@ class GcsBlobs:
 
         A repeated try that meets the object of an earlier one, whose answer was lost, gives ``None`` like any other
         condition that does not hold: whoever looks again finds it whole.
+
+        Raises:
+            Retryable: other bytes arrived than the checksum says.
         """
         return self._put(
             name,
@@ -133,11 +136,13 @@ class GcsBlobs:
             blob = self._tried("uploading", once)
         except _ConditionFailed:
             return None
+        except BlobsUnavailable as exc:
+            if isinstance(exc.__cause__, BadRequest) and "crc32c" in str(exc).lower():
+                raise Retryable(f"The bucket got other bytes than the checksum of {name} says") from exc
+            raise
         if crc32c is not None and blob.crc32c != crc32c:
             self.delete(name, int(blob.generation))
-            raise BlobsUnavailable(
-                f"The bucket {self._name} holds other bytes than were sent for {name}; deleted again"
-            )
+            raise Retryable(f"The bucket holds other bytes than the checksum of {name} says; they are deleted again")
         return int(blob.generation)
 
     def delete(self, name: str, generation: int) -> bool:

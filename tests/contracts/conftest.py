@@ -10,11 +10,15 @@ from typing import Protocol
 
 import pytest
 
+from daemon.adapters.firestore import FirestoreStore
 from daemon.adapters.folder import FolderBlobs
+from daemon.adapters.gcs import GcsBlobs
 from daemon.adapters.sqlite import SqliteStore
 from daemon.core.job import Fields
 from daemon.core.ports import BlobStore, Store
+from tests.contracts.firestore_client import FirestoreClient
 from tests.contracts.sqlite_client import SqliteClient
+from tests.parts.gcs_fence import gcs_fence
 
 
 class Client(Protocol):
@@ -66,8 +70,39 @@ def folder_blobs(folder: Path, request: pytest.FixtureRequest) -> Iterator[Calla
         yield open_blobs
 
 
-STORES: dict[str, DatabaseFactory] = {"sqlite": sqlite_database}
-BLOBS: dict[str, BlobsFactory] = {"folder": folder_blobs}
+@contextmanager
+def firestore_database(folder: Path, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A project of the emulator's."""
+    project = request.getfixturevalue("firestore_project")
+    client = FirestoreClient(request.getfixturevalue("firestore_client"))
+    with ExitStack() as stack:
+
+        def open_store() -> Store:
+            store = FirestoreStore.connect(project=project)
+            stack.callback(store.close)
+            return store
+
+        yield Database(open=open_store, client=client)
+
+
+@contextmanager
+def gcs_blobs(folder: Path, request: pytest.FixtureRequest) -> Iterator[Callable[[], BlobStore]]:
+    """A bucket of the Cloud Storage server's, behind the proxy that keeps its promises."""
+    bucket, server = request.getfixturevalue("bucket"), request.getfixturevalue("gcs_server")
+    patched = request.getfixturevalue("monkeypatch")
+    with gcs_fence(server.url) as fence, ExitStack() as stack:
+        patched.setenv("STORAGE_EMULATOR_HOST", fence.url)
+
+        def open_blobs() -> BlobStore:
+            blobs = GcsBlobs.connect(bucket=bucket.name, base=fence.url)
+            stack.callback(blobs.close)
+            return blobs
+
+        yield open_blobs
+
+
+STORES: dict[str, DatabaseFactory] = {"sqlite": sqlite_database, "firestore": firestore_database}
+BLOBS: dict[str, BlobsFactory] = {"folder": folder_blobs, "gcs": gcs_blobs}
 
 
 @pytest.fixture(params=list(STORES.values()), ids=list(STORES))

@@ -96,8 +96,10 @@ class HintWatch(Watch):
         self._pinged = time.monotonic()
         database = self._firestore._database_string  # noqa: SLF001 - as the methods that this class replaces
         target = {"documents": {"documents": [f"{database}/documents/{NOWHERE}"]}, "target_id": PING_TARGET_ID}
-        request = ListenRequest(database=database, add_target={**target, "once": True})
-        rpc._request_queue.put(request)  # noqa: SLF001 - `send` may wait for a stream that is being opened again
+        # Not with `once`: the emulator ends the stream after it.
+        for request in ({"add_target": target}, {"remove_target": PING_TARGET_ID}):
+            # `send` may wait for a stream that is being opened again
+            rpc._request_queue.put(ListenRequest(database=database, **request))  # noqa: SLF001
 
     def runs_here(self) -> bool:
         return self._thread is threading.current_thread()

@@ -8,6 +8,7 @@ from datetime import datetime
 from heapq import merge
 from itertools import islice
 from typing import Any, Self, cast
+from weakref import WeakSet
 
 from google.api_core.exceptions import Aborted, AlreadyExists, FailedPrecondition, NotFound
 from google.cloud import firestore
@@ -54,6 +55,7 @@ class FirestoreStore:
         self._client = client
         self._silence = silence
         self._clock = StoreClock()
+        self._hints = WeakSet[Hints]()
 
     @classmethod
     def connect(
@@ -216,15 +218,17 @@ class FirestoreStore:
 
     def listen(self, collections: Sequence[Collection], wake: Callable[[], None]) -> Subscription:
         """Call ``wake`` when the newest queued documents change."""
-        with self._translated("listening"):
-            asked = [queries.newest(self._client, collection).limit(HINTS) for collection in collections]
-            return Hints(asked, wake, silence=self._silence)
+        return self._listen([queries.newest(self._client, collection) for collection in collections], wake)
 
     def listen_cancellations(self, wake: Callable[[], None]) -> Subscription:
         """Call ``wake`` when an active document asks for cancellation."""
+        return self._listen([queries.cancelling(self._client, collection) for collection in Collection], wake)
+
+    def _listen(self, asked: Sequence[Query], wake: Callable[[], None]) -> Subscription:
         with self._translated("listening"):
-            asked = [queries.cancelling(self._client, collection).limit(HINTS) for collection in Collection]
-            return Hints(asked, wake, silence=self._silence)
+            hints = Hints([query.limit(HINTS) for query in asked], wake, silence=self._silence)
+        self._hints.add(hints)
+        return hints
 
     def probe(self) -> list[str]:
         """Run every query once; one line for each that Firestore refuses for want of an index."""
@@ -240,7 +244,9 @@ class FirestoreStore:
         return troubles
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, and the listeners on it."""
+        for hints in list(self._hints):
+            hints.close()
         self._client.close()  # type: ignore[no-untyped-call]  # the library leaves it so
 
     def _translated(self, doing: str) -> AbstractContextManager[None]:
