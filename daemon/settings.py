@@ -66,6 +66,9 @@ class Settings(BaseSettings):
         None, description="A service account's key as JSON text. Default: application default credentials."
     )
     bucket: str | None = Field(None, description="Cloud Storage bucket; required with `gcs`.")
+    public_base: str = Field(
+        "https://storage.googleapis.com", description="Start of the media's addresses with `gcs`, before the bucket."
+    )
     prefix: str = Field("generating", description="First folder of every object's name.")
 
     worker: str = Field(

@@ -36,7 +36,13 @@ def open_blobs(settings: Settings) -> BlobStore:
         return FolderBlobs(root, root.resolve().as_uri())
     from daemon.adapters.gcs import GcsBlobs
 
-    return GcsBlobs.connect(bucket=settings.bucket or "", project=settings.project, credentials=_secret(settings))
+    return GcsBlobs.connect(
+        bucket=settings.bucket or "",
+        project=settings.project,
+        credentials=_secret(settings),
+        prefix=settings.prefix,
+        base=settings.public_base,
+    )
 
 
 def _secret(settings: Settings) -> str | None:
