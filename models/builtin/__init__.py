@@ -12,6 +12,7 @@ from pathlib import Path
 
 from models.errors import ModelMissing
 
+SHIPPED = Path(__file__).parent
 NAMES = ("shapes", "motion")
 _RECIPE = 1  # counted up whenever models.builtin.random_weights makes something else
 
@@ -24,7 +25,7 @@ def folder(name: str, *, cache_dir: Path) -> Path:
     Raises:
         ModelMissing: there is no built-in model of that name, or the cache cannot be written.
     """
-    shipped = Path(__file__).parent / name
+    shipped = SHIPPED / name
     if (shipped / "model_index.json").is_file():
         return shipped
     if name not in NAMES:

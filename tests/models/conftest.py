@@ -1,0 +1,68 @@
+"""Real tiny pipelines, loaded once for all tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.catalog import BUILTIN
+from models.diffusion import DiffusionModel
+from models.keeper import Keeper
+
+Load = Callable[[str], DiffusionModel]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Two threads on busy cores are many times slower than one."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the built-in weights are made, once for the session."""
+    return tmp_path_factory.mktemp("weights")
+
+
+@pytest.fixture(scope="session")
+def load(cache_dir: Path) -> Load:
+    """Load a built-in model of its own, on the CPU, with random weights."""
+
+    def loaded(name: str) -> DiffusionModel:
+        resident = Keeper(cache_dir=cache_dir, device="cpu").resident(BUILTIN[name], lambda what: None)
+        assert isinstance(resident, DiffusionModel)
+        return resident
+
+    return loaded
+
+
+@pytest.fixture(scope="session", autouse=True)
+def random_weights_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hide shipped weights, so that these tests say the same whether or not trained ones lie in the package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("models.builtin.SHIPPED", tmp_path_factory.mktemp("nothing shipped"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def image_model(load: Load) -> DiffusionModel:
+    """The built-in model of pictures."""
+    return load("shapes")
+
+
+@pytest.fixture(scope="session")
+def video_model(load: Load) -> DiffusionModel:
+    """The built-in model of videos."""
+    return load("motion")
+
+
+@pytest.fixture(scope="session", params=["shapes", "motion"])
+def model(request: pytest.FixtureRequest) -> DiffusionModel:
+    """Each of the two families in turn."""
+    fixture = {"shapes": "image_model", "motion": "video_model"}[request.param]
+    found = request.getfixturevalue(fixture)
+    assert isinstance(found, DiffusionModel)
+    return found

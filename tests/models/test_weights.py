@@ -1,0 +1,128 @@
+"""Where weights are found, made and missed."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from models import builtin, weights
+from models.catalog import BUILTIN
+from models.errors import ModelMissing
+from models.spec import Family, ModelSpec, Task
+
+
+def found(spec: ModelSpec, cache_dir: Path) -> Path:
+    """Return the folder, without asking the hub."""
+    return weights.folder(spec, cache_dir=cache_dir, local_files_only=True, on_load=lambda what: None)
+
+
+def sdxl(**source: object) -> ModelSpec:
+    """Return an operator's own entry with the given source."""
+    return ModelSpec(name="mine", task=Task.TEXT2IMAGE, family=Family.SDXL, **source)  # type: ignore[arg-type]
+
+
+def test_a_path_without_a_model_is_missing(tmp_path: Path) -> None:
+    """The message names the model, the place, and what should be there."""
+    with pytest.raises(ModelMissing, match=f"Model mine is not at {tmp_path}: .* model_index.json"):
+        found(sdxl(path=tmp_path), tmp_path)
+
+
+def test_a_repository_that_cannot_be_fetched_is_missing(tmp_path: Path) -> None:
+    """The message has the command that mends it."""
+    spec = sdxl(repository="easeld/there-is-no-such-model", revision="0" * 40)
+    with pytest.raises(ModelMissing, match=r"`hf download easeld/there-is-no-such-model --revision 0{40}`"):
+        found(spec, tmp_path)
+
+
+def test_an_unknown_built_in_model_is_missing(tmp_path: Path) -> None:
+    """The message names those that there are."""
+    with pytest.raises(ModelMissing, match="'cubes': shapes and motion are built in"):
+        found(sdxl(builtin="cubes"), tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_makes_the_model_missing(tmp_path: Path) -> None:
+    """The message names the folder and the reason."""
+    in_the_way = tmp_path / "cache"
+    in_the_way.write_text("a file")
+    with pytest.raises(ModelMissing, match=f"{in_the_way}: (File exists|Not a directory)"):
+        found(BUILTIN["shapes"], in_the_way)
+
+
+def test_shipped_weights_come_before_made_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder in the package that holds a model is the model."""
+    (tmp_path / "shapes").mkdir()
+    (tmp_path / "shapes" / "model_index.json").write_text("{}")
+    monkeypatch.setattr(builtin, "SHIPPED", tmp_path)
+    assert found(BUILTIN["shapes"], tmp_path / "unused") == tmp_path / "shapes"
+
+
+def test_weights_are_made_once_though_many_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a lock, over what a killed maker left; nobody sees a folder that is not complete."""
+    from models.builtin import random_weights
+
+    made: list[str] = []
+    save = random_weights.save
+
+    def counted(name: str, folder: Path) -> None:
+        made.append(name)
+        save(name, folder)
+
+    monkeypatch.setattr(random_weights, "save", counted)
+    (tmp_path / ".motion-random-1.partial").mkdir()
+    folders: list[Path] = []
+    threads = [threading.Thread(target=lambda: folders.append(found(BUILTIN["motion"], tmp_path))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == ["motion"]
+    assert len(folders) == 4
+    assert set(folders) == {tmp_path / "motion-random-1"}
+    assert (folders[0] / "model_index.json").is_file()
+
+
+def test_made_weights_are_the_same_everywhere(cache_dir: Path, tmp_path: Path) -> None:
+    """Byte for byte, so that a demo shows the same on every machine with the same versions."""
+    once, twice = (
+        {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.safetensors")}
+        for folder in (found(BUILTIN["motion"], cache_dir), found(BUILTIN["motion"], tmp_path))
+    )
+    assert once == twice
+
+
+def test_parameters_are_counted_from_the_files_heads(cache_dir: Path) -> None:
+    """What loading will take, known without loading; other variants do not count."""
+    from diffusers import WanPipeline
+
+    folder = found(BUILTIN["motion"], cache_dir)
+    pipeline = WanPipeline.from_pretrained(folder)
+    networks = (pipeline.text_encoder, pipeline.transformer, pipeline.vae)
+    loaded = sum(parameter.numel() for network in networks for parameter in network.parameters())
+    assert weights.parameters(folder, None) == pytest.approx(loaded, rel=0.2)
+    assert weights.parameters(folder, "fp16") == 0
+
+
+@pytest.mark.parametrize("damage", ["file gone", "file cut", "other variant"])
+def test_damaged_weights_are_missing(cache_dir: Path, tmp_path: Path, damage: str) -> None:
+    """An interrupted copy is named as what it is, before any job fails over it."""
+    import torch
+
+    from models.wan import Wan
+
+    folder = tmp_path / "copy"
+    shutil.copytree(found(BUILTIN["motion"], cache_dir), folder)
+    file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    spec = BUILTIN["motion"]
+    match damage:
+        case "file gone":
+            file.unlink()
+        case "file cut":
+            file.write_bytes(file.read_bytes()[:1000])
+        case _:
+            spec = dataclasses.replace(spec, variant="fp16")
+    with pytest.raises(ModelMissing, match=f"Model motion cannot be loaded from {folder}: "):
+        Wan(spec=spec, folder=folder, device=torch.device("cpu"))
