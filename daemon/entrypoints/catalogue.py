@@ -1,0 +1,47 @@
+"""``easeld models``: what can be served, and what these settings serve."""
+
+from __future__ import annotations
+
+import json as json_format
+from typing import Annotated
+
+import typer
+
+from daemon import settings as all_settings
+from daemon.core.errors import WrongSettings
+from models import catalog
+from models.spec import ModelSpec
+
+
+def models(json: Annotated[bool, typer.Option("--json", help="Print a JSON list and nothing else.")] = False) -> None:
+    """List the models, and which of them are served."""
+    settings = all_settings.load()
+    try:
+        known = catalog.with_entries(settings.catalog)
+    except catalog.WrongEntry as exc:
+        raise WrongSettings(f"EASELD_CATALOG: {exc}") from exc
+    rows = [
+        {"name": name, "task": spec.task.value, "source": source(spec), "served": name in settings.models}
+        for name, spec in known.items()
+    ]
+    if json:
+        print(json_format.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("Model", "Task", "Source", "Served", box=None, pad_edge=False)
+    for row in rows:
+        cells = (row["name"], row["task"], row["source"], "yes" if row["served"] else "")
+        table.add_row(*(Text(str(cell)) for cell in cells))
+    Console().print(table)
+
+
+def source(spec: ModelSpec) -> str:
+    """Where a model's weights come from."""
+    if spec.repository:
+        return f"{spec.repository}@{(spec.revision or '')[:7]}"
+    if spec.path:
+        return str(spec.path)
+    return "built in" if spec.builtin else "no weights"

@@ -1,0 +1,93 @@
+"""``easeld up`` and ``easeld worker``: the daemon, from its settings to the end of its process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import structlog
+import typer
+
+from daemon import log as logs
+from daemon import settings as all_settings
+from daemon.settings import BlobsKind, Settings, StoreKind
+from daemon.shutdown import EXIT_OK, Shutdown
+
+log = structlog.get_logger(__name__)
+
+EXIT_UNFIT = 1  # what a probe finds is mended outside, by the network, an index or a permission: starting again helps
+
+
+def up(
+    data: Annotated[Path | None, typer.Option(help="Folder of the queue and the media; EASELD_DATA otherwise.")] = None,
+) -> None:
+    """Run everything on this machine, with one folder.
+
+    Queue, worker and media: no account, no server.
+    """
+    # The shim and the operator's page will start here, beside the worker.
+    settings = all_settings.load(store=StoreKind.SQLITE, blobs=BlobsKind.FOLDER, data=data)
+    _run(settings, hints=_hints(settings))
+
+
+def worker() -> None:
+    """Run a worker on the store of the settings.
+
+    Start as many as you have devices; they share the queue.
+    """
+    _run(all_settings.load())
+
+
+def _run(settings: Settings, *, hints: str = "") -> NoReturn:
+    """Work until told to stop, then end the process: a stuck thread must not hold it back.
+
+    Raises:
+        WrongSettings: they do not fit together; nothing has been loaded yet.
+        StoreUnavailable: the store is away.
+    """
+    from daemon import compose
+
+    compose.served(settings)
+    logs.configure(level=settings.log_level, json=settings.log_json, prompts=settings.log_prompts)
+    shutdown = Shutdown()
+    shutdown.listen()
+    store, blobs = compose.open_store(settings), compose.open_blobs(settings)
+    troubles = store.probe() + blobs.probe()
+    for trouble in troubles:
+        log.error("worker.unfit", trouble=trouble)
+    if troubles:
+        shutdown.stop("the store or the bucket cannot be used like this", status=EXIT_UNFIT)
+        _end(shutdown.status)
+    service = compose.service(settings, store, blobs, shutdown=shutdown)
+    if hints:
+        print(hints, flush=True)
+    status = service.run()
+    log.info("worker.ended", status=status)
+    _end(status)
+
+
+def _hints(settings: Settings) -> str:
+    """What a person needs to know who has just started it."""
+    data = (
+        ""
+        if settings.data == Settings.model_fields["data"].get_default(call_default_factory=True)
+        else (f"EASELD_DATA={settings.data.resolve()} ")
+    )
+    return "\n".join(
+        (
+            f"easeld serves {', '.join(settings.models)}. Stop it with Ctrl-C.",
+            f"  media   {settings.data.resolve() / 'media'}",
+            f'  submit  {data}easeld submit "a red circle on a blue background" --wait',
+        )
+    )
+
+
+def _end(status: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # whoever read it is gone
+            status = status or EXIT_OK
+    os._exit(status)

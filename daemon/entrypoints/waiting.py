@@ -1,0 +1,82 @@
+"""Waiting for jobs: every change of a document, and a progress bar for each where somebody is looking."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from daemon.core.job import Document, JobId
+from daemon.core.ports import Store
+from daemon.entrypoints.present import done_percent, ended, stage
+from daemon.settings import Settings, StoreKind
+
+Look = Callable[[Document], None]
+
+
+def look_every(settings: Settings) -> float:
+    """Seconds between two looks at a document: a read costs nothing in SQLite, and money in Firestore."""
+    return 0.1 if settings.store is StoreKind.SQLITE else 1.0
+
+
+def wait_for(
+    store: Store, jobs: Sequence[JobId], *, every: float, look: Look, alive: Callable[[], bool] = lambda: True
+) -> list[Document]:
+    """Look at every job until each has ended, and return their last documents.
+
+    ``alive`` is asked now and then; ``False`` ends the waiting early. Times in seconds.
+    """
+    last = {job: store.read(job) for job in jobs}
+    while True:
+        for document in last.values():
+            look(document)
+        waiting = [job for job, document in last.items() if not ended(document.fields)]
+        if not waiting or not alive():
+            return list(last.values())
+        time.sleep(every)
+        for job in waiting:
+            last[job] = store.read(job)
+
+
+@contextmanager
+def progress_bars(jobs: Sequence[JobId]) -> Iterator[Look]:
+    """A live bar for each job on standard error; without a terminal, a line for each change."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[stage]}", markup=False),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bars = {job: progress.add_task(_name(job), total=100.0, stage="queued") for job in jobs}
+
+        def look(document: Document) -> None:
+            fields = document.fields
+            progress.update(bars[document.id], completed=done_percent(fields), stage=stage(fields))
+            if ended(fields):
+                progress.stop_task(bars[document.id])
+
+        yield look
+
+
+def _lines() -> Look:
+    said: dict[JobId, str] = {}
+
+    def look(document: Document) -> None:
+        now = stage(document.fields)
+        if said.get(document.id) != now:
+            said[document.id] = now
+            print(f"{_name(document.id)}: {now}", file=sys.stderr, flush=True)
+
+    return look
+
+
+def _name(job: JobId) -> str:
+    return f"{job.collection.folder} {job.file_uid}"
