@@ -43,6 +43,7 @@ def _listed(value: object) -> object:
 
 
 Names = Annotated[list[str], NoDecode, BeforeValidator(_listed)]
+Secrets = Annotated[list[Annotated[SecretStr, Field(min_length=1)]], NoDecode, BeforeValidator(_listed)]
 
 
 class Settings(BaseSettings):
@@ -101,6 +102,16 @@ class Settings(BaseSettings):
     max_attempts: int = Field(3, ge=1, description="Attempts until a job fails for good.")
     max_queue_age: float = Field(86_400.0, gt=0.0, description="Jobs that waited longer fail.")
     max_prompt: int = Field(10_000, ge=1, description="Characters in a prompt, at most.")
+
+    shim_host: str = Field("127.0.0.1", description="Address of the shim; any but loopback needs a key.")
+    shim_port: int = Field(8000, ge=0, le=65_535, description="Port of the shim; 0: a free one.")
+    shim_keys: Secrets = Field(
+        default=[], description="Bearer keys that may call the shim, comma-separated; several while you rotate them."
+    )
+    shim_endpoints: Names = Field(
+        default=["easeld"], min_length=1, description="Endpoint ids that the shim answers to."
+    )
+    shim_rate: float | None = Field(None, gt=0.0, description="Calls a minute with one key, at most.")
 
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least severity that is logged.")
     log_json: bool | None = Field(None, description="Log JSON. Default: unless standard error is a terminal.")

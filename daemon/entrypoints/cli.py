@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from daemon.core.errors import BlobsUnavailable, DocumentTooLarge, Rejected, StoreUnavailable, WrongSettings
-from daemon.entrypoints import catalogue, jobs, operate, serve, submit
+from daemon.entrypoints import catalogue, jobs, operate, serve, shim_command, submit
 from daemon.entrypoints.present import plain
 from daemon.settings import CONFIG
 from daemon.shutdown import EXIT_SETTINGS
@@ -37,6 +37,9 @@ app.command(epilog=_examples("easeld up", "easeld up --data ./easel"))(serve.up)
 app.command(
     epilog=_examples("EASELD_STORE=firestore EASELD_BUCKET=my-project.firebasestorage.app easeld worker"),
 )(serve.worker)
+app.command(
+    epilog=_examples("EASELD_STORE=firestore EASELD_SHIM_KEYS=a-long-secret easeld shim --host 0.0.0.0"),
+)(shim_command.shim)
 app.command(
     epilog=_examples(
         'easeld submit "a red circle on a blue background" --wait',

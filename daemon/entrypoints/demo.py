@@ -88,6 +88,7 @@ def demonstrate() -> list[Shown]:
     data = Path(tempfile.mkdtemp(prefix="run-", dir=OUTPUT)).resolve()
     environment = {name: value for name, value in os.environ.items() if not _foreign(name)}
     environment |= {"EASELD_DATA": str(data), "EASELD_DEVICE": "cpu", "EASELD_PROGRESS_INTERVAL": "0.2"}
+    environment["EASELD_SHIM_PORT"] = "0"  # whatever else runs here
     os.environ.clear()
     os.environ.update(environment)
     settings = all_settings.load()

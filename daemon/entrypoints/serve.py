@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -12,6 +13,7 @@ import typer
 
 from daemon import log as logs
 from daemon import settings as all_settings
+from daemon.core.ports import Store
 from daemon.settings import BlobsKind, Settings, StoreKind
 from daemon.shutdown import EXIT_OK, Shutdown
 
@@ -25,11 +27,10 @@ def up(
 ) -> None:
     """Run everything on this machine, with one folder.
 
-    Queue, worker and media: no account, no server.
+    Queue, worker, media and the RunPod-compatible endpoint: no account, no other server.
     """
-    # The shim and the operator's page will start here, beside the worker.
     settings = all_settings.load(store=StoreKind.SQLITE, blobs=BlobsKind.FOLDER, data=data)
-    _run(settings, hints=_hints(settings))
+    _run(settings, everything=True)
 
 
 def worker() -> None:
@@ -40,7 +41,7 @@ def worker() -> None:
     _run(all_settings.load())
 
 
-def _run(settings: Settings, *, hints: str = "") -> NoReturn:
+def _run(settings: Settings, *, everything: bool = False) -> NoReturn:
     """Work until told to stop, then end the process: a stuck thread must not hold it back.
 
     Raises:
@@ -61,14 +62,21 @@ def _run(settings: Settings, *, hints: str = "") -> NoReturn:
         shutdown.stop("the store or the bucket cannot be used like this", status=EXIT_UNFIT)
         _end(shutdown.status)
     service = compose.service(settings, store, blobs, shutdown=shutdown)
-    if hints:
-        print(hints, flush=True)
-    status = service.run()
+    with _shim(settings, store) if everything else nullcontext() as address:
+        if address is not None:
+            print(_hints(settings, address), flush=True)
+        status = service.run()
     log.info("worker.ended", status=status)
     _end(status)
 
 
-def _hints(settings: Settings) -> str:
+def _shim(settings: Settings, store: Store) -> AbstractContextManager[str]:
+    from daemon.entrypoints.shim_server import serving
+
+    return serving(settings, store)
+
+
+def _hints(settings: Settings, shim: str) -> str:
     """What a person needs to know who has just started it."""
     data = (
         ""
@@ -78,6 +86,7 @@ def _hints(settings: Settings) -> str:
     return "\n".join(
         (
             f"easeld serves {', '.join(settings.models)}. Stop it with Ctrl-C.",
+            f"  call    {shim}/v2/{settings.shim_endpoints[0]}/runsync",
             f"  media   {settings.data.resolve() / 'media'}",
             f'  submit  {data}easeld submit "a red circle on a blue background" --wait',
         )
