@@ -89,6 +89,7 @@ class Service:
         claiming.set()
         claim = self._thread("claim", self.worker.claim)
         self._thread("deadman", partial(deadman.watch, self.worker, draining, scale=self.step_limit))
+        log.info("worker.claiming")
         self.status("claiming")
         self.worker.device()
         claim.join()

@@ -47,7 +47,7 @@ def running(
             start_new_session=True,  # Ctrl-C is for the tests, which stop their servers last
         )
         try:
-            with _killed_with_us(process.pid):
+            with killed_with_us(process.pid):
                 _wait_until_ready(process, command, ready, within, log.fileno())
                 yield process
                 _stop(process)
@@ -57,7 +57,7 @@ def running(
 
 
 @contextmanager
-def _killed_with_us(pid: int) -> Iterator[None]:
+def killed_with_us(pid: int) -> Iterator[None]:
     """Kill ``pid`` when this process dies, even by SIGKILL.
 
     A shell holds the read end of a pipe whose only write end is ours; when we are gone, its read ends. That works on
