@@ -12,6 +12,7 @@ from models.builtin.language import vocabulary
 from models.builtin.train.decoding import train_decoder
 from models.builtin.train.diffusion import DiffusionTraining
 from models.builtin.train.network import decoder, pipeline, tokenizer
+from models.builtin.train.understanding import teach_words
 
 
 def main() -> None:
@@ -20,6 +21,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and results")
     parser.add_argument("--minutes", type=float, default=80.0, help="time for the diffusion model")
     parser.add_argument("--decoder-minutes", type=float, default=8.0, help="time for the decoder")
+    parser.add_argument("--text-minutes", type=float, default=3.0, help="time for the text encoder before the pictures")
     parser.add_argument("--only", choices=("diffusion", "decoder"), help="train one of the two parts")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in the folder")
     parser.add_argument("--seed", type=int, default=0)
@@ -36,6 +38,11 @@ def main() -> None:
         trained = train_decoder(seed=arguments.seed, seconds=arguments.decoder_minutes * 60, report=_report("decoder"))
         torch.save(trained.state_dict(), decoder_file)
     if arguments.only != "decoder":
+        training.start(
+            lambda network: teach_words(
+                network, words, seed=arguments.seed, seconds=arguments.text_minutes * 60, report=_report("text")
+            )
+        )
         report = _report("diffusion")
         training.run(lambda progress: report(progress.step, progress.seconds, progress.loss))
     if decoder_file.exists():

@@ -17,21 +17,17 @@ from transformers import CLIPTokenizer
 
 from models.builtin.train.draw import CELL, extent, latents
 from models.builtin.train.network import Network, encode, network, scheduler
-from models.builtin.train.scenes import draw_scene
+from models.builtin.train.scenes import draw_scene, with_noise_word
 
 PEAK_RATE = 2e-3
 WARM_UP = 100  # steps
 SAVE_EVERY = 120.0  # seconds
 CELLS_IN_BATCH = 20 * 32 * 32  # about the same work each step, whatever the size of the pictures
-SIZES = (  # rows and columns in cells, and how often
-    ((32, 32), 66),
-    ((64, 64), 12),
-    ((32, 48), 5),
-    ((48, 32), 5),
-    ((36, 64), 4),
-    ((64, 36), 4),
-    ((48, 48), 4),
-)
+TEXT_RATE = 0.25  # share of the learning rate for the text encoders, one of which has been taught before
+SIDE = 32  # cells: 256 pixels
+OTHER_SIZES = ((64, 64), (64, 64), (64, 64), (32, 48), (48, 32), (36, 64), (64, 36), (48, 48))  # rows, columns in cells
+OTHERS_EARLY, OTHERS_LATE = 0.1, 0.4  # how often, in the first half of training and then
+LATE_NOISE = 0.65  # below 1, timesteps with much noise come up more often: there the prompt decides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +51,12 @@ class DiffusionTraining:
         self._folder, self._words, self._seed, self._budget = folder, words, seed, seconds
         self._live: Network = network(words)
         self.averaged: Network = copy.deepcopy(self._live)
-        self._optimiser = torch.optim.AdamW(
-            self._live.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-3, foreach=True
-        )
+        text_1, text_2, unet = self._live.modules()
+        groups = [
+            {"params": list(unet.parameters()), "share": 1.0},
+            {"params": [*text_1.parameters(), *text_2.parameters()], "share": TEXT_RATE},
+        ]
+        self._optimiser = torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-3, foreach=True)
         self._kept = scheduler().alphas_cumprod  # share of signal power at each timestep
         self.progress = Progress(step=0, seconds=0.0, loss=math.nan)
 
@@ -75,6 +74,12 @@ class DiffusionTraining:
                 module.load_state_dict(values)
         self._optimiser.load_state_dict(state["optimiser"])
         self.progress = Progress(**state["progress"])
+
+    def start(self, teach: Callable[[Network], None]) -> None:
+        """Let ``teach`` change the untrained network, unless training has begun."""
+        if self.progress.step == 0:
+            teach(self._live)
+            self.averaged = copy.deepcopy(self._live)
 
     def save(self) -> None:
         """Save the state; a reader never sees half of it."""
@@ -127,7 +132,7 @@ class DiffusionTraining:
         clean, prompts, time_ids = self._batch(random)
         count = len(prompts)
         by_token, pooled = encode(self._live, self._words, prompts)
-        timesteps = torch.randint(0, 1000, (count,), generator=generator)
+        timesteps = (torch.rand(count, generator=generator) ** LATE_NOISE * 1000).long()
         kept = self._kept[timesteps].view(-1, 1, 1, 1)
         noise = torch.randn(clean.shape, generator=generator)
         noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
@@ -140,7 +145,7 @@ class DiffusionTraining:
         ).sample
         loss = (predicted - velocity).square().mean()
         for group in self._optimiser.param_groups:
-            group["lr"] = self._rate()
+            group["lr"] = self._rate() * group["share"]
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._live.parameters(), 1.0)
         self._optimiser.step()
@@ -152,20 +157,11 @@ class DiffusionTraining:
 
     def _batch(self, random: Random) -> tuple[Tensor, list[str], Tensor]:
         """Draw a batch: clean latents, prompts of which some are emptied for guidance, and SDXL's size conditions."""
-        (rows, columns), *_ = random.choices([size for size, _ in SIZES], [share for _, share in SIZES])
+        others = OTHERS_EARLY if self.progress.seconds < self._budget / 2 else OTHERS_LATE
+        rows, columns = random.choice(OTHER_SIZES) if random.random() < others else (SIDE, SIDE)
         across, down = extent(columns, rows)
         scenes = [draw_scene(random, across, down) for _ in range(CELLS_IN_BATCH // (rows * columns))]
-        prompts = ["" if random.random() < 0.1 else _with_noise_word(random, scene.prompt) for scene in scenes]
+        prompts = ["" if random.random() < 0.1 else with_noise_word(random, scene.prompt) for scene in scenes]
         height, width = float(rows * CELL), float(columns * CELL)
         time_ids = torch.tensor([[height, width, 0.0, 0.0, height, width]]).expand(len(scenes), -1)
         return latents(scenes, rows, columns), prompts, time_ids
-
-
-def _with_noise_word(random: Random, prompt: str) -> str:
-    """Put a meaningless word into one prompt of twenty, so that the network learns to overlook such."""
-    if random.random() > 0.05:
-        return prompt
-    words = prompt.split()
-    letters = "".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=random.randint(2, 6)))
-    words.insert(random.randint(0, len(words)), letters)
-    return " ".join(words)

@@ -101,6 +101,7 @@ def network(words: CLIPTokenizer) -> Network:
         attention_head_dim=(1, 2, 3, 4),  # diffusers reads it as the number of heads
         use_linear_projection=True,
         norm_num_groups=8,
+        resnet_time_scale_shift="scale_shift",  # the prompt, pooled, scales every layer as well as shifting it
         cross_attention_dim=WIDTH_1 + WIDTH_2,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,

@@ -178,3 +178,13 @@ def _bare(random: Random, across: float, down: float, background: str) -> tuple[
     kind, colour = things[0].kind, things[0].colour
     prompts = (colour, kind, f"a {colour} shape", f"{background} background", f"shape on {background}")
     return random.choice(prompts), things
+
+
+def with_noise_word(random: Random, prompt: str) -> str:
+    """Put a meaningless word into one prompt of twenty, so that the network learns to overlook such."""
+    if random.random() > 0.05:
+        return prompt
+    words = prompt.split()
+    letters = "".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=random.randint(2, 6)))
+    words.insert(random.randint(0, len(words)), letters)
+    return " ".join(words)
