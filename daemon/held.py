@@ -14,7 +14,7 @@ from daemon.core.policy import Policy, Progress, Ticket
 from daemon.core.ports import Store
 from daemon.core.record import Record, holder
 
-LEASE_MARGIN = 5.0  # seconds before its end at which a lease that was not renewed counts as doubtful
+LEASE_MARGIN = 5.0  # seconds before its end at which a lease that was not renewed counts as doubtful; a third at most
 
 
 class Held:
@@ -63,7 +63,8 @@ class Held:
     @property
     def doubtful(self) -> bool:
         """Whether the lease may have ended by now, for all that we know."""
-        return time.monotonic() - self.renewed_at > self.lease_seconds - LEASE_MARGIN
+        margin = min(LEASE_MARGIN, self.lease_seconds / 3)
+        return time.monotonic() - self.renewed_at > self.lease_seconds - margin
 
     def write(self, decide: Decide) -> Document | Refusal:
         """Decide and write. A refusal ends the claim; so does a write that ends or gives back the job.
