@@ -12,6 +12,7 @@ import typer
 
 from daemon.core.errors import BlobsUnavailable, DocumentTooLarge, Rejected, StoreUnavailable, WrongSettings
 from daemon.entrypoints import catalogue, jobs, operate, serve, shim_command, submit
+from daemon.entrypoints.opening import NoSuchJob
 from daemon.entrypoints.present import plain
 from daemon.settings import CONFIG
 from daemon.shutdown import EXIT_SETTINGS
@@ -101,7 +102,7 @@ def main() -> None:
         _fail(f"wrong setting: {exc}", EXIT_SETTINGS)
     except Rejected as exc:
         _fail(str(exc), EXIT_USAGE)
-    except (StoreUnavailable, BlobsUnavailable, DocumentTooLarge) as exc:
+    except (StoreUnavailable, BlobsUnavailable, DocumentTooLarge, NoSuchJob) as exc:
         _fail(str(exc), EXIT_FAILED)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from daemon import log as logs
 from daemon import settings as all_settings
 from daemon.core.job import Document, Status
 from daemon.entrypoints.present import addresses, as_json, plain
@@ -87,11 +88,17 @@ def demonstrate() -> list[Shown]:
     OUTPUT.mkdir(exist_ok=True)
     data = Path(tempfile.mkdtemp(prefix="run-", dir=OUTPUT)).resolve()
     environment = {name: value for name, value in os.environ.items() if not _foreign(name)}
-    environment |= {"EASELD_DATA": str(data), "EASELD_DEVICE": "cpu", "EASELD_PROGRESS_INTERVAL": "0.2"}
+    environment |= {
+        "EASELD_DATA": str(data),
+        "EASELD_DEVICE": "cpu",
+        "EASELD_PROGRESS_INTERVAL": "0.2",
+        "EASELD_SHIM_PORT": "0",
+    }
     environment["EASELD_SHIM_PORT"] = "0"  # whatever else runs here
     os.environ.clear()
     os.environ.update(environment)
     settings = all_settings.load()
+    logs.configure(level="warning")
     print(f"Starting a daemon; its log is {_near(data / 'easeld.log')}")
     with _daemon(data) as daemon:
         documents = _make(settings, daemon)

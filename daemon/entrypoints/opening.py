@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from daemon import log as logs
 from daemon import settings as all_settings
 from daemon.core.errors import Rejected
 from daemon.core.job import Collection, Document, JobId
@@ -12,6 +13,10 @@ from daemon.core.ports import Store
 from daemon.core.request import id_problem
 from daemon.settings import Settings
 from daemon.stores import open_store
+
+
+class NoSuchJob(Exception):
+    """The store holds no document of that name."""
 
 
 @contextmanager
@@ -23,6 +28,7 @@ def client_store() -> Iterator[tuple[Settings, Store]]:
         StoreUnavailable: the store is away.
     """
     settings = all_settings.load()
+    logs.configure(level="warning", json=settings.log_json, prompts=settings.log_prompts)  # stdout is the answer's
     store = open_store(settings)
     try:
         yield settings, store
@@ -34,11 +40,12 @@ def find(store: Store, named: str) -> Document:
     """The document that a person means by ``USER/FILE``, ``USER/images/FILE`` or a whole document path.
 
     Raises:
-        Rejected: it names no job, or two.
+        NoSuchJob: there is none.
+        Rejected: it can be the name of no job, or is that of two.
     """
     found = [document for job in _candidates(named) if (document := store.read(job)).fields is not None]
     if not found:
-        raise Rejected(f"there is no job {named}")
+        raise NoSuchJob(f"there is no job {named}")
     if len(found) > 1:
         ways = " or ".join(document.id.path.removeprefix("generations/") for document in found)
         raise Rejected(f"there are two jobs {named}: say {ways}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -15,7 +16,7 @@ from daemon import log as logs
 from daemon import settings as all_settings
 from daemon.core.ports import Store
 from daemon.settings import BlobsKind, Settings, StoreKind
-from daemon.shutdown import EXIT_OK, Shutdown
+from daemon.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
 
@@ -78,25 +79,21 @@ def _shim(settings: Settings, store: Store) -> AbstractContextManager[str]:
 
 def _hints(settings: Settings, shim: str) -> str:
     """What a person needs to know who has just started it."""
-    data = (
-        ""
-        if settings.data == Settings.model_fields["data"].get_default(call_default_factory=True)
-        else (f"EASELD_DATA={settings.data.resolve()} ")
-    )
+    folder = settings.data.resolve()
+    usual = settings.data == Settings.model_fields["data"].get_default(call_default_factory=True)
+    where = "" if usual else f"EASELD_DATA={shlex.quote(str(folder))} "
     return "\n".join(
         (
             f"easeld serves {', '.join(settings.models)}. Stop it with Ctrl-C.",
             f"  call    {shim}/v2/{settings.shim_endpoints[0]}/runsync",
-            f"  media   {settings.data.resolve() / 'media'}",
-            f'  submit  {data}easeld submit "a red circle on a blue background" --wait',
+            f"  media   {folder / 'media'}",
+            f'  submit  {where}easeld submit "a red circle on a blue background" --wait',
         )
     )
 
 
 def _end(status: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with suppress(OSError):  # whoever read it is gone
             stream.flush()
-        except OSError:  # whoever read it is gone
-            status = status or EXIT_OK
     os._exit(status)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import getpass
 import secrets
-from functools import partial
 from typing import Annotated, Any
 
 import typer
 
-from daemon.core import submission as submissions
-from daemon.core.job import Collection, Document, JobId, Status
+from daemon.core.job import Document, JobId, Status
 from daemon.core.ports import Store
 from daemon.core.request import Submission
+from daemon.entrypoints import submitting
 from daemon.entrypoints.opening import client_store
 from daemon.entrypoints.present import addresses, as_json, plain, stage
 from daemon.entrypoints.waiting import look_every, progress_bars, wait_for
@@ -27,9 +26,7 @@ def queue(store: Store, fields: dict[str, Any], *, max_prompt_characters: int) -
         Rejected: with the contract's message.
     """
     call = Submission.parse({"use_cloud_storage": True, **fields}, max_prompt_characters=max_prompt_characters)
-    job = call.job(Collection.of(call.task))
-    result = store.update(job, partial(submissions.submit, values=call.values))
-    return result if isinstance(result, Document) else store.read(job)
+    return store.read(submitting.submit(store, call))
 
 
 def submit(  # noqa: PLR0917 - every option has a name
