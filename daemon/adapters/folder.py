@@ -90,14 +90,20 @@ class FolderBlobs:
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         with self._translated(prefix), self._locked():
             self._recover()
-        start = self._root / prefix.rpartition("/")[0]
-        if ".." in start.relative_to(self._root).parts:
-            return
+        start = self._root
+        if parent := prefix.rpartition("/")[0]:
+            try:
+                start = self._path(parent)
+            except Rejected:
+                return  # nothing can be there
         for folder, folders, files in os.walk(start):
             folders[:] = sorted(name for name in folders if Path(folder, name) != self._root / OURS)
             for file in sorted(files):
                 name = Path(folder, file).relative_to(self._root).as_posix()
-                found = self.look(name) if name.startswith(prefix) else None
+                found = None
+                if name.startswith(prefix):
+                    with suppress(Rejected):  # a socket, say, or bytes that are no text: a person's, but no object
+                        found = self.look(name)
                 if found is not None:
                     yield found
 
@@ -139,7 +145,11 @@ class FolderBlobs:
         parts = name.split("/")
         if any(part in ("", ".", "..") or "\0" in part for part in parts) or parts[0] == OURS:
             raise Rejected(f"No file can be named {name!r}")
-        if any(len(os.fsencode(part)) > MAX_PART_BYTES for part in parts):
+        try:
+            longest = max(len(part.encode()) for part in parts)
+        except UnicodeEncodeError as exc:
+            raise Rejected(f"No file can be named {name!r}") from exc
+        if longest > MAX_PART_BYTES:
             raise Rejected(f"The name is too long for a file ({MAX_PART_BYTES} bytes for each part): {name}")
         return self._root.joinpath(*parts)
 
@@ -221,13 +231,13 @@ class FolderBlobs:
             yield
 
     @contextmanager
-    def _translated(self, name: str = "") -> Iterator[None]:
+    def _translated(self, name: str | None = None) -> Iterator[None]:
         try:
             yield
-        except (NotADirectoryError, IsADirectoryError) as exc:
-            raise Rejected(f"{name} needs a folder where there is a file, or the other way round") from exc
         except (OSError, sqlite3.Error) as exc:
-            if isinstance(exc, OSError) and exc.errno == errno.ENAMETOOLONG:
+            if name is not None and isinstance(exc, NotADirectoryError | IsADirectoryError | FileExistsError):
+                raise Rejected(f"{name} needs a folder where there is a file, or the other way round") from exc
+            if name is not None and isinstance(exc, OSError) and exc.errno == errno.ENAMETOOLONG:
                 raise Rejected(f"The name is too long for a file: {name}") from exc
             raise BlobsUnavailable(f"The folder {self._root} cannot be used: {exc}") from exc
 

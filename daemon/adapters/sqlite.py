@@ -20,7 +20,7 @@ from daemon.core.errors import DocumentTooLarge, StoreUnavailable
 from daemon.core.job import Changes, Collection, Decide, Document, Fields, JobId, Refusal, Status, Why, apply
 from daemon.core.ports import Subscription
 
-SELECT = "SELECT path, version, updated_at, fields FROM documents WHERE"
+SELECT = "SELECT path, version, updated_at, fields FROM documents"
 UPSERT = """
 INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET
     version = excluded.version, updated_at = excluded.updated_at, fields = excluded.fields, status = excluded.status,
@@ -60,7 +60,7 @@ class SqliteStore:
 
     def read(self, job: JobId) -> Document:
         with self._reading() as connection:
-            row = connection.execute(f"{SELECT} path = ?", (job.path,)).fetchone()
+            row = connection.execute(f"{SELECT} WHERE path = ?", (job.path,)).fetchone()
             now = self.now()
         if row is None:
             return Document(id=job, fields=None, version=0, updated_at=now, read_at=now)
@@ -80,6 +80,7 @@ class SqliteStore:
     def window(self, collections: Sequence[Collection], *, limit: int, after: Document | None = None) -> list[Document]:
         key = (-1, 0, "") if after is None else (*age_key(after.fields or {}), after.id.path)
         return self._query(
+            "documents_window",
             f"status = 'queued' AND created_rank IS NOT NULL AND collection IN ({_marks(collections)})"
             " AND (created_rank, created_value, path) > (?, ?, ?) ORDER BY created_rank, created_value, path",
             (*collections, *key),
@@ -90,6 +91,7 @@ class SqliteStore:
         self, collections: Sequence[Collection], *, status: str, limit: int, after: Document | None = None
     ) -> list[Document]:
         return self._query(
+            "documents_by_name",
             f"status = ? AND collection IN ({_marks(collections)}) AND path > ? ORDER BY path",
             (str(status), *collections, "" if after is None else after.id.path),
             limit,
@@ -97,6 +99,7 @@ class SqliteStore:
 
     def stale(self, *, before: datetime, limit: int) -> list[Document]:
         return self._query(
+            "documents_stale",
             "status = 'processing' AND collection IS NOT NULL AND modified < ? ORDER BY modified, path",
             (to_microseconds(before),),
             limit,
@@ -104,6 +107,7 @@ class SqliteStore:
 
     def cancelling(self, *, limit: int) -> list[Document]:
         return self._query(
+            "documents_cancelling",
             "cancel_requested = 1 AND status IN ('queued', 'processing') AND collection IS NOT NULL ORDER BY path",
             (),
             limit,
@@ -215,9 +219,9 @@ class SqliteStore:
                 sync(self._log)
             self._synced = newest
 
-    def _query(self, where: str, values: Sequence[Any], limit: int) -> list[Document]:
+    def _query(self, index: str, where: str, values: Sequence[Any], limit: int) -> list[Document]:
         with self._reading() as connection:
-            rows = connection.execute(f"{SELECT} {where} LIMIT ?", (*values, limit))
+            rows = connection.execute(f"{SELECT} INDEXED BY {index} WHERE {where} LIMIT ?", (*values, limit))
             found = [(JobId.parse(row[0]), row) for row in rows]
             now = self.now()
         return [_document(job, row, now) for job, row in found if job is not None]
