@@ -48,8 +48,8 @@ class Api(firestore_client.FirestoreClient):
     def commit(self, *args: Any, **keywords: Any) -> Any:
         return super().commit(*args, **{**self._limits, **keywords})
 
-    def rollback(self, *args: Any, **keywords: Any) -> Any:
-        return super().rollback(*args, **{**self._limits, **keywords})
+    def rollback(self, *args: Any, **keywords: Any) -> None:
+        """Do nothing: our transactions read nothing, so they hold no lock, and a failed commit ended them."""
 
 
 class Client(firestore.Client):

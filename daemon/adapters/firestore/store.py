@@ -10,7 +10,14 @@ from itertools import islice
 from typing import Any, Self, cast
 from weakref import WeakSet
 
-from google.api_core.exceptions import Aborted, AlreadyExists, FailedPrecondition, NotFound
+from google.api_core.exceptions import (
+    Aborted,
+    AlreadyExists,
+    FailedPrecondition,
+    GoogleAPIError,
+    InvalidArgument,
+    NotFound,
+)
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
 from google.cloud.firestore_v1.batch import WriteBatch
@@ -133,9 +140,14 @@ class FirestoreStore:
         with self._writing(document):
             try:
                 write(transaction)
-            except ValueError as exc:  # how the library says that its attempts are spent
-                if isinstance(exc.__cause__, Aborted):
-                    raise exc.__cause__ from None
+            except InvalidArgument as exc:
+                if "transaction" in exc.message.lower():  # it is over: committed, and the answer was lost
+                    raise Beaten from exc
+                raise
+            except ValueError as exc:  # the library's word for attempts spent, and for a transaction that never began
+                reason = exc.__cause__ or exc.__context__
+                if isinstance(reason, GoogleAPIError):
+                    raise reason from None
                 raise
         return self._written(document, changes, transaction)
 
