@@ -47,7 +47,7 @@ class DiffusionModel(ABC):
             raise ModelMissing(f"Model {spec.name} cannot be loaded from {folder}: {first_line(error)}") from error
         self._pipeline.to(device)
         self._pipeline.set_progress_bar_config(disable=True)
-        # One item at a time: decoding needs the most memory of all, and a card gains nothing from decoding together.
+        # One item at a time: decoding needs the most memory of all, and on a CPU it is no slower for that.
         self._pipeline.vae.enable_slicing()
 
     @property

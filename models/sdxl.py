@@ -1,4 +1,7 @@
-"""Stable Diffusion XL: text to image. Podell et al. 2023, https://arxiv.org/abs/2307.01952."""
+"""Stable Diffusion XL: text to image. Podell et al. 2023, https://arxiv.org/abs/2307.01952.
+
+Its text encoders read 75 tokens of a prompt, about 50 words; what follows has no effect.
+"""
 
 from __future__ import annotations
 

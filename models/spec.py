@@ -124,6 +124,7 @@ class ModelKeeper(Protocol):
         Raises:
             ModelMissing: its weights are not to be had, with what to do.
             OutOfMemory, DeviceLost: as in ``Resident.generate``.
+            DeviceUnfit: the device that was asked for is not there.
         """
         ...
 

@@ -58,7 +58,7 @@ def _from_hub(spec: ModelSpec, *, local_files_only: bool, on_load: OnLoad) -> Pa
     except HfHubHTTPError as error:
         raise _unfetched(spec, "check its name and revision, and HF_TOKEN if it is private") from error
     except (OSError, ValueError) as error:  # what comes of a missing cache, a dead network or a full disk
-        raise _unfetched(spec, "check the network and the free disk space") from error
+        raise _unfetched(spec, getattr(error, "strerror", None) or "check the network") from error
 
 
 def _unfetched(spec: ModelSpec, remedy: str) -> ModelMissing:
