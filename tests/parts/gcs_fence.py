@@ -1,6 +1,7 @@
 """A proxy before fake-gcs-server that keeps the promises which that server breaks, and writes down what was accepted.
 
 It enforces generation preconditions on DELETE and on resumable uploads, and refuses an upload whose crc32c is wrong.
+On demand it fails requests: before they arrive, or by losing the answer.
 """
 
 from __future__ import annotations
@@ -35,6 +36,14 @@ class Accepted:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(slots=True, kw_only=True)
+class _Failure:
+    status: HTTPStatus
+    part: str
+    times: int
+    after: bool
+
+
 class GcsFence(ThreadingHTTPServer):
     """Forwards to ``upstream`` (``http://host:port``); one change of an object at a time."""
 
@@ -48,6 +57,7 @@ class GcsFence(ThreadingHTTPServer):
             str, tuple[str, str, str | None, dict[str, Any]]
         ] = {}  # of resumable uploads, by their id
         self._log: list[Accepted] = []
+        self._failures: dict[str, _Failure] = {}
 
     @property
     def url(self) -> str:
@@ -62,6 +72,22 @@ class GcsFence(ThreadingHTTPServer):
     def accepted(self) -> list[Accepted]:
         """Every upload and delete so far, oldest first."""
         return list(self._log)
+
+    def fail(self, method: str, status: HTTPStatus, *, part: str = "", times: int = 1, after: bool = False) -> None:
+        """Answer the next ``times`` requests of a method, whose path holds ``part``, with ``status``.
+
+        With ``after`` they are carried out all the same.
+        """
+        self._failures[method] = _Failure(status=status, part=part, times=times, after=after)
+
+    def failure(self, method: str, path: str) -> _Failure | None:
+        """The failure that this request is to meet; counted."""
+        with self.changing:
+            failure = self._failures.get(method)
+            if failure is None or not failure.times or failure.part not in path:
+                return None
+            failure.times -= 1
+            return failure
 
     def note(self, accepted: Accepted) -> None:
         self._log.append(accepted)
@@ -83,9 +109,20 @@ def gcs_fence(upstream: str) -> Iterator[GcsFence]:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: GcsFence
+    failing: _Failure | None = None
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's signature
         """Say nothing: the log is ``accepted``."""
+
+    def parse_request(self) -> bool:
+        """Take a request, and the failure that it is to meet."""
+        parsed = super().parse_request()
+        self.failing = self.server.failure(self.command, self.path) if parsed else None
+        if self.failing is not None and not self.failing.after:
+            self._body()
+            self._refuse(self.failing.status, "failed on demand")
+            return False
+        return parsed
 
     def do_GET(self) -> None:
         self._answer(*self._forward(self._body()))
@@ -211,6 +248,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(status.value, [("Content-Type", "application/json")], json.dumps(answer).encode())
 
     def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        failing, self.failing = self.failing, None
+        if failing is not None and failing.after:
+            status, headers, body = failing.status, [], b"{}"
         self.send_response_only(status)
         for key, value in headers:
             if key.lower() not in NOT_FORWARDED:

@@ -1,0 +1,206 @@
+"""What only Cloud Storage can do to a blob store: passing errors, lost answers, refusals, wrong bytes."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+
+import google_crc32c
+import pytest
+from google.cloud.storage import Bucket
+
+from daemon.adapters.gcs import GcsBlobs
+from daemon.core.errors import BlobsUnavailable, Retryable, WrongSettings
+from daemon.core.objects import ContentType, Mark, Placement
+from tests.parts.fake_gcs import GcsServer
+from tests.parts.gcs_fence import Accepted, GcsFence, gcs_fence
+from tests.parts.process import free_port
+
+NAME = "generating/user/image/file.png"
+MARK = Mark(document="generations/user/images/file", token="mine", attempt=1, claimed=7)
+
+
+@pytest.fixture
+def fence(gcs_server: GcsServer) -> Iterator[GcsFence]:
+    """The proxy that fails what a test tells it to."""
+    with gcs_fence(gcs_server.url) as fence:
+        yield fence
+
+
+@pytest.fixture
+def blobs(fence: GcsFence, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsBlobs]:
+    """Media in this test's own bucket behind the proxy."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", fence.url)
+    blobs = GcsBlobs.connect(bucket=bucket.name, base=fence.url, deadline=10.0)
+    yield blobs
+    blobs.close()
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> Path:
+    """A file to put."""
+    path = tmp_path / "content"
+    path.write_bytes(b"picture")
+    return path
+
+
+def placement(content: Path, generation: int = 0) -> Placement:
+    """Write the file as a PNG of our claim."""
+    checksum = base64.b64encode(google_crc32c.value(content.read_bytes()).to_bytes(4, "big")).decode()
+    return Placement(generation=generation, content_type=ContentType.PNG, crc32c=checksum, mark=MARK)
+
+
+def test_an_object_has_its_type_and_may_be_kept_only_while_it_holds(
+    blobs: GcsBlobs, bucket: Bucket, content: Path
+) -> None:
+    """Browsers show it, and ask again before they show it a second time: a new life may have replaced it."""
+    blobs.put(NAME, content, placement(content))
+    stored = bucket.get_blob(NAME)
+    assert stored.content_type == "image/png"
+    assert stored.cache_control == "public, no-cache"
+    assert stored.metadata == MARK.metadata()
+
+
+@pytest.mark.parametrize(
+    "status",
+    [HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INTERNAL_SERVER_ERROR],
+)
+def test_a_passing_trouble_is_tried_again(blobs: GcsBlobs, fence: GcsFence, content: Path, status: HTTPStatus) -> None:
+    """Looking, uploading and deleting survive a few refusals."""
+    fence.fail("POST", status, times=2)
+    generation = blobs.put(NAME, content, placement(content))
+    assert generation
+    fence.fail("GET", status, times=2)
+    assert blobs.look(NAME)
+    fence.fail("GET", status, times=2)
+    assert len(list(blobs.objects("generating/"))) == 1
+    fence.fail("DELETE", status, times=2)
+    assert blobs.delete(NAME, generation)
+
+
+def test_an_upload_whose_answer_was_lost_is_found_by_looking(blobs: GcsBlobs, fence: GcsFence, content: Path) -> None:
+    """The second try meets our own object; it is there once, whole, and bears our mark."""
+    fence.fail("POST", HTTPStatus.SERVICE_UNAVAILABLE, after=True)
+    assert blobs.put(NAME, content, placement(content)) is None
+    found = blobs.look(NAME)
+    assert found is not None
+    assert Mark.read(found.metadata) == MARK
+    assert found.crc32c == placement(content).crc32c
+    assert [accepted.kind for accepted in fence.accepted] == ["upload"]
+
+
+def test_a_large_file_keeps_the_condition(blobs: GcsBlobs, content: Path) -> None:
+    """Above 8 MiB the library uploads in pieces; creating still never replaces."""
+    content.write_bytes(bytes(9 * 1024 * 1024))
+    assert blobs.put(NAME, content, placement(content))
+    assert blobs.put(NAME, content, placement(content)) is None
+    found = blobs.look(NAME)
+    assert found is not None
+    assert found.size == 9 * 1024 * 1024
+
+
+def test_a_refusal_says_which_role_is_missing(blobs: GcsBlobs, fence: GcsFence, bucket: Bucket, content: Path) -> None:
+    """The message holds the command that grants access to this bucket."""
+    command = f"gcloud storage buckets add-iam-policy-binding gs://{bucket.name} --member=serviceAccount:"
+    fence.fail("POST", HTTPStatus.FORBIDDEN, times=2)
+    with pytest.raises(BlobsUnavailable) as caught:
+        blobs.put(NAME, content, placement(content))
+    assert command in str(caught.value)
+    [line] = blobs.probe()
+    assert command in line
+    assert "--role=roles/storage.objectUser" in line
+
+
+def test_a_bucket_that_clients_may_not_read_is_told(blobs: GcsBlobs, fence: GcsFence, bucket: Bucket) -> None:
+    """The probe fetches as a client would, without credentials, and cleans up all the same."""
+    fence.fail("GET", HTTPStatus.FORBIDDEN, part="easeld-probe", times=1)
+    [line] = blobs.probe()
+    assert (
+        f"gcloud storage buckets add-iam-policy-binding gs://{bucket.name} "
+        "--member=allUsers --role=roles/storage.objectViewer" in line
+    )
+    assert list(blobs.objects("")) == []
+
+
+def test_an_address_that_leads_elsewhere_is_told(blobs: GcsBlobs, fence: GcsFence) -> None:
+    """Any answer but our own bytes is trouble."""
+    fence.fail("GET", HTTPStatus.NOT_FOUND, part="easeld-probe", times=1)
+    assert "answers 404" in blobs.probe()[0]
+    fence.fail("GET", HTTPStatus.OK, part="easeld-probe", times=1)
+    assert "other bytes" in blobs.probe()[0]
+
+
+def test_a_missing_bucket_is_told(fence: GcsFence, blobs: GcsBlobs) -> None:
+    """One line, with the command that makes it."""
+    missing = GcsBlobs.connect(bucket="never-made", base=fence.url)
+    [line] = missing.probe()
+    assert "gcloud storage buckets create gs://never-made" in line
+    missing.close()
+
+
+def test_an_unreachable_bucket_is_told_within_the_deadline(monkeypatch: pytest.MonkeyPatch, content: Path) -> None:
+    """Nobody waits for a server that is not there."""
+    address = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+    blobs = GcsBlobs.connect(bucket="any", base=address, deadline=0.5)
+    begin = time.monotonic()
+    with pytest.raises(BlobsUnavailable):
+        blobs.look(NAME)
+    with pytest.raises(BlobsUnavailable):
+        blobs.put(NAME, content, placement(content))
+    with pytest.raises(BlobsUnavailable):
+        list(blobs.objects("generating/"))
+    assert len(blobs.probe()) == 1
+    assert time.monotonic() - begin < 20
+    blobs.close()
+
+
+def test_a_bucket_that_takes_wrong_bytes_is_caught(
+    gcs_server: GcsServer, bucket: Bucket, content: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the server does not compare, as here, what it computed is compared here, and the object deleted again."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url)
+    blobs = GcsBlobs.connect(bucket=bucket.name, base=gcs_server.url)
+    wrong = placement(content)
+    content.write_bytes(b"damaged")
+    with pytest.raises(Retryable, match="checksum"):
+        blobs.put(NAME, content, wrong)
+    assert blobs.look(NAME) is None
+    blobs.close()
+
+
+def test_the_address_is_the_contract_s() -> None:
+    """Also for the buckets that Firebase makes."""
+    blobs = GcsBlobs(client=_NoClient(), bucket="app.firebasestorage.app")
+    assert blobs.address("generating/user 1/image/file456_1.png") == (
+        "https://storage.googleapis.com/app.firebasestorage.app/generating/user%201/image/file456_1.png"
+    )
+
+
+class _NoClient:
+    """Stands where a client is held but never used."""
+
+    def bucket(self, name: str) -> None:
+        """Nothing is asked of it."""
+
+
+def test_wrong_credentials_are_one_clear_line() -> None:
+    """What is no service account's key is told before anything is sent, and never shown."""
+    with pytest.raises(WrongSettings, match="not a service account"):
+        GcsBlobs.connect(bucket="any", credentials="no json")
+
+
+def test_the_fence_enforces_what_the_server_ignores(fence: GcsFence, blobs: GcsBlobs, content: Path) -> None:
+    """A delete of another generation is refused, and the log tells only what was carried out."""
+    generation = blobs.put(NAME, content, placement(content))
+    assert generation
+    assert not blobs.delete(NAME, generation + 1)
+    assert blobs.look(NAME)
+    assert blobs.delete(NAME, generation)
+    assert fence.accepted == [
+        Accepted(kind="upload", name=NAME, generation=generation, metadata=MARK.metadata()),
+        Accepted(kind="delete", name=NAME, generation=generation),
+    ]
