@@ -28,7 +28,7 @@ from daemon.worker import Worker
 from models import catalog
 from models.errors import ModelError
 from models.keeper import Keeper
-from models.spec import ModelSpec, Task
+from models.spec import ModelKeeper, ModelSpec, Task
 
 __all__ = ["open_blobs", "open_store", "policy", "served", "service"]
 
@@ -73,9 +73,10 @@ def service(
     blobs: BlobStore,
     *,
     shutdown: Shutdown,
+    keeper: ModelKeeper | None = None,
     status: Callable[[str], None] = lambda _: None,
 ) -> Service:
-    """Put one worker together.
+    """Put one worker together; ``keeper`` stands in for the one that the settings describe.
 
     Raises:
         WrongSettings: the settings do not fit together.
@@ -84,7 +85,7 @@ def service(
     rules = policy(settings, models)
     collections = [Collection.of(task) for task in rules.defaults]
     metrics = Metrics()
-    keeper = Keeper(cache_dir=settings.cache, device=settings.device, threads=settings.threads)
+    keeper = keeper or Keeper(cache_dir=settings.cache, device=settings.device, threads=settings.threads)
     own_claims = _own_claims(settings)
     heartbeat = Heartbeat(
         interval=settings.heartbeat,
@@ -155,7 +156,7 @@ def _own_claims(settings: Settings) -> OwnClaims | None:
         return None
 
 
-def _check(keeper: Keeper, rules: Policy, settings: Settings) -> None:
+def _check(keeper: ModelKeeper, rules: Policy, settings: Settings) -> None:
     """Check disk and device, and load each task's default model, so that trouble shows before a job suffers.
 
     Raises:

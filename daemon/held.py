@@ -66,15 +66,17 @@ class Held:
         margin = min(LEASE_MARGIN, self.lease_seconds / 3)
         return time.monotonic() - self.renewed_at > self.lease_seconds - margin
 
-    def write(self, decide: Decide) -> Document | Refusal:
+    def write(self, decide: Decide, *, afresh: bool = False) -> Document | Refusal:
         """Decide and write. A refusal ends the claim; so does a write that ends or gives back the job.
+
+        Decides on the document as last known, or with ``afresh`` on a new reading: after a refusal we know it no more.
 
         Raises:
             StoreUnavailable: nothing is known of the outcome; write again, or renew.
         """
         with self._lock:
             asked = time.monotonic()
-            result = self._store.update(self._document, decide)
+            result = self._store.update(self.id if afresh else self._document, decide)
             if isinstance(result, Refusal):
                 self.gone = result
                 return result
@@ -103,7 +105,7 @@ class Held:
         """Start over with what the document asks for now; ``None`` where there is nothing to start."""
         with self._lock:
             result = self._store.update(
-                self._document, partial(lifecycle.reclaim, token=self.token, policy=policy, ticket=ticket)
+                self.id, partial(lifecycle.reclaim, token=self.token, policy=policy, ticket=ticket)
             )
         lease = holder(result.fields) if isinstance(result, Document) else None
         if isinstance(result, Document) and lease is not None and lease.token == ticket.token:

@@ -144,7 +144,7 @@ class Worker:
         log.info("job.lost", job=held.id.path, why=why.value)
         try:
             if why is Why.CANCEL_REQUESTED:
-                result = held.write(partial(lifecycle.cancel, token=held.token))
+                result = held.write(partial(lifecycle.cancel, token=held.token), afresh=True)
                 if isinstance(result, Document):
                     self.report(result)
             elif why is Why.CHANGED and not self.shutdown.draining.is_set():
