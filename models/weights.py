@@ -73,12 +73,18 @@ def parameters(folder: Path, variant: str | None) -> int:
 
     The head is a little-endian 64-bit length and that many bytes of JSON
     (https://huggingface.co/docs/safetensors/index#format).
+
+    Raises:
+        ModelMissing: a head cannot be read.
     """
     total = 0
     for file in folder.rglob("*.safetensors"):
         if variant is not None and f".{variant}." not in file.name:
             continue
         with file.open("rb") as opened:
-            head = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+            try:
+                head = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+            except (ValueError, OverflowError) as error:
+                raise ModelMissing(f"The weights in {file} are damaged: remove the model and fetch it again") from error
         total += sum(math.prod(tensor["shape"]) for name, tensor in head.items() if name != "__metadata__")
     return total

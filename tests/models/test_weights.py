@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
+import errno
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
+from diffusers import StableDiffusionXLPipeline
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from models import builtin, weights
 from models.catalog import BUILTIN
 from models.errors import ModelMissing
+from models.keeper import Keeper
 from models.spec import Family, ModelSpec, Task
+
+ANSWER: Any = SimpleNamespace(headers={}, request=None)  # what the hub's errors look at
 
 
 def found(spec: ModelSpec, cache_dir: Path) -> Path:
@@ -106,23 +114,57 @@ def test_parameters_are_counted_from_the_files_heads(cache_dir: Path) -> None:
     assert weights.parameters(folder, "fp16") == 0
 
 
-@pytest.mark.parametrize("damage", ["file gone", "file cut", "other variant"])
+@pytest.mark.parametrize("damage", ["file gone", "head cut", "file cut", "other variant"])
 def test_damaged_weights_are_missing(cache_dir: Path, tmp_path: Path, damage: str) -> None:
     """An interrupted copy is named as what it is, before any job fails over it."""
-    import torch
-
-    from models.wan import Wan
-
     folder = tmp_path / "copy"
     shutil.copytree(found(BUILTIN["motion"], cache_dir), folder)
     file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
-    spec = BUILTIN["motion"]
+    spec = replace(BUILTIN["motion"], builtin=None, path=folder)
     match damage:
         case "file gone":
             file.unlink()
-        case "file cut":
+        case "head cut":
             file.write_bytes(file.read_bytes()[:1000])
+        case "file cut":
+            file.write_bytes(file.read_bytes()[:-1000])
         case _:
-            spec = dataclasses.replace(spec, variant="fp16")
-    with pytest.raises(ModelMissing, match=f"Model motion cannot be loaded from {folder}: "):
-        Wan(spec=spec, folder=folder, device=torch.device("cpu"))
+            spec = replace(spec, variant="fp16")
+    expected = f"in {file} are damaged" if damage == "head cut" else f"Model motion cannot be loaded from {folder}: "
+    with pytest.raises(ModelMissing, match=expected):
+        Keeper(cache_dir=cache_dir, device="cpu").resident(spec, lambda what: None)
+
+
+def test_a_repository_in_the_hubs_cache_loads_without_the_network(
+    cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its pinned commit, through the same code as every other model."""
+    snapshot = tmp_path / "models--easeld--motion" / "snapshots" / ("0" * 40)
+    shutil.copytree(found(BUILTIN["motion"], cache_dir), snapshot)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    spec = replace(BUILTIN["motion"], builtin=None, repository="easeld/motion", revision="0" * 40)
+    assert found(spec, cache_dir) == snapshot
+    kept = Keeper(cache_dir=cache_dir, device="cpu", local_files_only=True)
+    assert kept.resident(spec, lambda what: None).spec is spec
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (GatedRepoError("403", response=ANSWER), "accept its licence on the hub"),
+        (RepositoryNotFoundError("404", response=ANSWER), "check its name and revision"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+    ],
+    ids=["gated", "not found", "disk full"],
+)
+def test_what_keeps_weights_from_being_fetched_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, remedy: str
+) -> None:
+    """Each with what mends it."""
+
+    def download(*arguments: object, **keywords: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(StableDiffusionXLPipeline, "download", download)
+    with pytest.raises(ModelMissing, match=f"Model sdxl .* cannot be fetched: {remedy}"):
+        found(BUILTIN["sdxl"], tmp_path)
