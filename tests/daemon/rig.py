@@ -149,8 +149,14 @@ class Rig:
         shutdown = Shutdown()
         configured = settings.load(
             data=self.folder,
-            models=["shapes", "motion"],
-            **{"settling": 0.0, "heartbeat": 0.2, "progress_interval": 0.1, "rescue_interval": 0.2, "grace": 1.0}
+            **{
+                "models": ["shapes", "motion"],
+                "settling": 0.0,
+                "heartbeat": 0.2,
+                "progress_interval": 0.1,
+                "rescue_interval": 0.2,
+                "grace": 1.0,
+            }
             | self.overrides
             | overrides,
         )
