@@ -211,8 +211,10 @@ class FolderBlobs:
             Retryable: it does not have the checksum that the placement says.
         """
         staged = self._staged / secrets.token_hex(8)
-        with staged.open("xb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # tells others that it is being written
+        with ExitStack() as stack:
+            with self._locked():  # so that nobody finds it before it says that it is being written
+                file = stack.enter_context(staged.open("xb"))
+                fcntl.flock(file, fcntl.LOCK_EX)
             with ExitStack() as undo:
                 undo.callback(staged.unlink)
                 if copy(content, file) != placement.crc32c:

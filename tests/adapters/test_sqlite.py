@@ -320,6 +320,31 @@ def test_a_writer_that_holds_the_file_makes_the_store_unavailable(
     assert write(store, JOB, number=1).fields == {"number": 1}
 
 
+def test_a_new_file_that_another_process_holds_is_waited_for(
+    path: Path, open_store: Callable[..., SqliteStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several daemons may start on a file that none of them has prepared yet; who waits in vain says so."""
+    monkeypatch.setattr("daemon.adapters.database.BUSY", 0.1)
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            open_store()
+        other.execute("COMMIT")
+    assert open_store().probe() == []
+
+
+def test_every_write_that_somebody_was_promised_is_on_the_disk(open_store: Callable[..., SqliteStore]) -> None:
+    """Submissions and results are synced before the call returns; claims and renewals with the next of those."""
+    store = open_store()
+    write(store, JOB, status="queued")
+    assert store._synced == store._commits
+    write(store, JOB, status="processing")
+    assert store._synced == store._commits - 1
+    write(store, JOB, status="completed")
+    assert store._synced == store._commits
+
+
 def test_a_full_disk_makes_the_store_unavailable(path: Path, open_store: Callable[..., SqliteStore]) -> None:
     """What cannot be written is said clearly, and nothing of it is there."""
     script = """
