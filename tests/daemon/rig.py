@@ -102,7 +102,6 @@ class Rig:
     blobs: BlobStore
     client: SqliteClient
     device: Device = field(default_factory=Device)
-    overrides: dict[str, Any] = field(default_factory=dict)
     running: Running | None = None
 
     def service_sees_end(self, job: JobId) -> bool:
@@ -125,7 +124,7 @@ class Rig:
         result = self.store.update(job, lambda *_: Changes(reason="client", fields=fields))
         assert isinstance(result, Document)
 
-    def set(self, job: JobId, **fields: object) -> None:
+    def set_anew(self, job: JobId, **fields: object) -> None:
         """Write the whole document anew, as a client does."""
         self.client.set(job.path, {"prompt": "x", "status": "queued", "created_at": SERVER_TIME, **fields})
 
@@ -147,19 +146,9 @@ class Rig:
     def worker(self, **overrides: Any) -> Iterator[Running]:
         """Run a worker until the block ends."""
         shutdown = Shutdown()
-        configured = settings.load(
-            data=self.folder,
-            **{
-                "models": ["shapes", "motion"],
-                "settling": 0.0,
-                "heartbeat": 0.2,
-                "progress_interval": 0.1,
-                "rescue_interval": 0.2,
-                "grace": 1.0,
-            }
-            | self.overrides
-            | overrides,
-        )
+        quick = {"settling": 0.0, "heartbeat": 0.2, "progress_interval": 0.1, "rescue_interval": 0.2, "grace": 1.0}
+        chosen = {"models": ["shapes", "motion"], **quick, **overrides}
+        configured = settings.load(data=self.folder, **chosen)
         service = compose.service(configured, self.store, self.blobs, shutdown=shutdown, keeper=self.device)
         running = self.running = Running(service, shutdown)
         try:

@@ -76,7 +76,7 @@ def test_a_document_that_is_written_anew_is_a_new_life(rig: Rig) -> None:
     job = rig.call("a", seed=1)
     with rig.worker():
         until(lambda: bool(rig.device.calls), "generation begins")
-        rig.set(job, seed=2, width=320, height=256, num_inference_steps=10)
+        rig.set_anew(job, seed=2, width=320, height=256, num_inference_steps=10)
         until(lambda: rig.service_sees_end(job), "the worker has noticed")
         rig.device.let_go()
         fields = rig.until_status(job, "completed")
@@ -102,7 +102,7 @@ def test_a_deleted_document_stays_deleted_and_leaves_no_file(rig: Rig) -> None:
 def test_parameters_that_come_after_the_claim_start_the_job_over(rig: Rig) -> None:
     """The second kind of client was late: the picture is what the call asked for, and no attempt was spent."""
     rig.device.hold()
-    rig.set(job := rig.call("a"))
+    rig.set_anew(job := rig.call("a"))
     with rig.worker():
         until(lambda: bool(rig.device.calls), "generation begins")
         rig.call("a", width=384, height=256, num_inference_steps=12)
