@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
 import requests
-from google.api_core.exceptions import BadRequest, Forbidden, GoogleAPIError, NotFound, PreconditionFailed
+from google.api_core.exceptions import NotFound
 from google.auth.exceptions import GoogleAuthError
 from google.cloud.storage import Client
-from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
-from google.cloud.storage.retry import DEFAULT_RETRY
 from google.oauth2 import service_account
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
+from daemon.adapters.gcs.calls import CALL_TIMEOUT, ONCE, Calls, ConditionFailed, grant
 from daemon.core.errors import BlobsUnavailable, Retryable, WrongSettings
 from daemon.core.objects import ContentType, Placement, StoredObject
 
@@ -27,7 +24,6 @@ CACHE_CONTROL = (
     "public, no-cache"  # a new life replaces the object: whoever keeps a copy must ask whether it still holds
 )
 DEADLINE = 60.0  # seconds for one operation with its retries
-CALL_TIMEOUT = (5.0, 30.0)  # seconds to connect, and between two bytes of an answer
 
 LISTED = "items(name,generation,crc32c,size,metadata),nextPageToken"
 PIXEL = bytes.fromhex(  # the smallest grey PNG
@@ -60,7 +56,8 @@ class GcsBlobs:
         self._prefix = prefix
         self._base = base.rstrip("/")
         self._cache_control = cache_control
-        self._deadline = deadline
+        account = getattr(client, "_credentials", None)
+        self._calls = Calls(bucket=bucket, account=getattr(account, "service_account_email", None), deadline=deadline)
 
     @classmethod
     def connect(
@@ -92,7 +89,7 @@ class GcsBlobs:
 
     def look(self, name: str) -> StoredObject | None:
         """The object's present generation, or ``None``."""
-        blob = self._tried("looking at an object", lambda: self._bucket.get_blob(name, **_ONCE))
+        blob = self._calls.run("looking at an object", lambda: self._bucket.get_blob(name, **ONCE))
         return None if blob is None else _stored(blob)
 
     def put(self, name: str, content: Path, placement: Placement) -> int | None:
@@ -129,17 +126,13 @@ class GcsBlobs:
             blob.metadata = dict(metadata)
             if crc32c is not None:
                 blob.crc32c = crc32c  # the bucket refuses other bytes
-            upload(blob, content_type=content_type.value, if_generation_match=generation, checksum=None, **_ONCE)
+            upload(blob, content_type=content_type.value, if_generation_match=generation, checksum=None, **ONCE)
             return blob
 
         try:
-            blob = self._tried("uploading", once)
-        except _ConditionFailed:
+            blob = self._calls.run("uploading", once)
+        except ConditionFailed:
             return None
-        except BlobsUnavailable as exc:
-            if isinstance(exc.__cause__, BadRequest) and "crc32c" in str(exc).lower():
-                raise Retryable(f"The bucket got other bytes than the checksum of {name} says") from exc
-            raise
         if crc32c is not None and blob.crc32c != crc32c:
             self.delete(name, int(blob.generation))
             raise Retryable(f"The bucket holds other bytes than the checksum of {name} says; they are deleted again")
@@ -150,23 +143,20 @@ class GcsBlobs:
 
         def once() -> bool:
             try:
-                self._bucket.delete_blob(name, if_generation_match=generation, **_ONCE)
+                self._bucket.delete_blob(name, if_generation_match=generation, **ONCE)
             except NotFound:
                 return False
             return True
 
         try:
-            return bool(self._tried("deleting", once))
-        except _ConditionFailed:
+            return bool(self._calls.run("deleting", once))
+        except ConditionFailed:
             return False
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         """Every object whose name starts with ``prefix``, page by page."""
-        with self._translated("listing objects"):
-            retry = DEFAULT_RETRY.with_timeout(self._deadline)
-            for blob in self._client.list_blobs(
-                self._bucket, prefix=prefix, fields=LISTED, timeout=CALL_TIMEOUT, retry=retry
-            ):
+        with self._calls.translated("listing objects"):
+            for blob in self._client.list_blobs(self._bucket, prefix=prefix, fields=LISTED, **self._calls.paging):
                 yield _stored(blob)
 
     def address(self, name: str) -> str:
@@ -201,8 +191,8 @@ class GcsBlobs:
         except requests.RequestException as exc:
             return [f"{address} cannot be fetched as clients would: {exc}"]
         if answer.status_code in (401, 403):
-            command = f"gcloud storage buckets add-iam-policy-binding gs://{self._name}"
-            return [f"Clients may not fetch {address}: {command} --member=allUsers --role=roles/storage.objectViewer"]
+            command = grant(self._name, "allUsers", "roles/storage.objectViewer")
+            return [f"Clients may not fetch {address}: {command}"]
         if answer.status_code != 200:
             return [f"{address} answers {answer.status_code} to clients"]
         return [] if answer.content == PIXEL else [f"{address} gives clients other bytes than were written"]
@@ -210,60 +200,6 @@ class GcsBlobs:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
-
-    def _tried(self, doing: str, once: Callable[[], Any]) -> Any:
-        """Run a call again while its trouble is a passing one. Raises ``BlobsUnavailable``, ``_ConditionFailed``."""
-        tries = Retrying(
-            retry=retry_if_exception(_passing),
-            stop=stop_after_delay(self._deadline),
-            wait=wait_random_exponential(multiplier=0.1, max=2.0),
-            reraise=True,
-        )
-        with self._translated(doing):
-            return tries(once)
-
-    @contextmanager
-    def _translated(self, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except PreconditionFailed as exc:
-            raise _ConditionFailed from exc
-        except Forbidden as exc:
-            account = getattr(getattr(self._client, "_credentials", None), "service_account_email", None)
-            raise BlobsUnavailable(
-                f"Cloud Storage, {doing}: {_line(exc)}. Grant access: gcloud storage buckets add-iam-policy-binding "
-                f"gs://{self._name} --member=serviceAccount:{account or 'ACCOUNT'} --role=roles/storage.objectUser"
-            ) from exc
-        except NotFound as exc:
-            raise BlobsUnavailable(
-                f"Cloud Storage, {doing}: {_line(exc)}. Is there a bucket? gcloud storage buckets create gs://{self._name}"
-            ) from exc
-        except _FAILURES as exc:
-            raise BlobsUnavailable(f"Cloud Storage, {doing}: {_line(exc)}") from exc
-
-
-class _ConditionFailed(Exception):
-    """The object's generation is not the one that was asked for."""
-
-
-_ONCE: Mapping[str, Any] = {"timeout": CALL_TIMEOUT, "retry": None}  # the library must not retry beside us
-_FAILURES = (
-    GoogleAPIError,
-    GoogleAuthError,
-    DataCorruption,
-    InvalidResponse,
-    requests.RequestException,
-    ConnectionError,
-)
-
-
-def _passing(exc: BaseException) -> bool:
-    """Whether the same call may succeed in a moment, by the library's own judgement."""
-    return isinstance(exc, Exception) and bool(DEFAULT_RETRY._predicate(exc))  # noqa: SLF001 - it has no public name
-
-
-def _line(exc: Exception) -> str:
-    return " ".join(str(getattr(exc, "message", None) or exc).split())
 
 
 def _stored(blob: Any) -> StoredObject:
