@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from heapq import merge
-from itertools import islice
 from typing import Any, Self, cast
 from weakref import WeakSet
 
@@ -19,7 +17,6 @@ from google.api_core.exceptions import (
     NotFound,
 )
 from google.cloud import firestore
-from google.cloud.firestore_v1.base_document import DocumentSnapshot
 from google.cloud.firestore_v1.batch import WriteBatch
 from google.cloud.firestore_v1.query import Query
 from google.cloud.firestore_v1.transaction import Transaction
@@ -30,12 +27,12 @@ from daemon.adapters.firestore import queries
 from daemon.adapters.firestore.client import DEADLINE, Client, connect
 from daemon.adapters.firestore.failures import advice, refusing_size, translated
 from daemon.adapters.firestore.listener import Hints
+from daemon.adapters.firestore.reading import Reader, as_document
 from daemon.adapters.firestore.times import Moment, StoreClock, as_datetime, as_version, from_version
 from daemon.core.errors import StoreUnavailable
 from daemon.core.job import DELETE, Changes, Collection, Decide, Document, JobId, Refusal, Why, apply, fill
 from daemon.core.ports import Subscription
 
-FOREIGN_PAGES = 20  # pages of one query that may hold nothing but other apps' documents
 TRIES = 10  # of one update against quicker writers
 SILENCE = 90.0  # seconds without a sign of life; at half of it a listener asks for one
 HINTS = 50  # documents that a listener watches in each collection; each costs a read when it opens
@@ -62,6 +59,7 @@ class FirestoreStore:
         self._client = client
         self._silence = silence
         self._clock = StoreClock()
+        self._reader = Reader(client, self._clock)
         self._hints = WeakSet[Hints]()
 
     @classmethod
@@ -89,7 +87,7 @@ class FirestoreStore:
         with self._translated(f"reading {job}"):
             snapshot = self._client.document(job.path).get(**self._client.limits)
         self._clock.saw(as_datetime(snapshot.read_time))
-        return _document(job, snapshot)
+        return as_document(job, snapshot)
 
     def update(self, target: Document | JobId, decide: Decide) -> Document | Refusal:
         """Write what ``decide`` says in one commit whose condition is the version that it saw."""
@@ -178,43 +176,24 @@ class FirestoreStore:
     def window(self, collections: Sequence[Collection], *, limit: int, after: Document | None = None) -> list[Document]:
         """Queued documents by ``created_at``, of any type, as Firestore orders values."""
         asked = [queries.window(self._client, collection) for collection in collections]
-        return self._merged(asked, "created_at", limit, after)
+        return self._reader.merged(asked, "created_at", limit, after)
 
     def by_name(
         self, collections: Sequence[Collection], *, status: str, limit: int, after: Document | None = None
     ) -> list[Document]:
         """Documents of one status by path."""
         asked = [queries.by_name(self._client, collection, status) for collection in collections]
-        return self._merged(asked, None, limit, after)
+        return self._reader.merged(asked, None, limit, after)
 
     def stale(self, *, before: datetime, limit: int) -> list[Document]:
         """Processing documents whose ``modified`` lies before a time."""
         asked = [queries.stale(self._client, collection, before) for collection in Collection]
-        return self._merged(asked, "modified", limit, None)
+        return self._reader.merged(asked, "modified", limit, None)
 
     def cancelling(self, *, limit: int) -> list[Document]:
         """Active documents with ``cancel_requested: true``."""
         asked = [queries.cancelling(self._client, collection) for collection in Collection]
-        return self._merged(asked, None, limit, None)
-
-    def _merged(self, asked: Sequence[Query], field: str | None, limit: int, after: Document | None) -> list[Document]:
-        if after is not None:
-            asked = [queries.after(self._client, query, after, field) for query in asked]
-        rows = [self._rows(query, limit) for query in asked]
-        return list(islice(merge(*rows, key=queries.order(field)), limit))
-
-    def _rows(self, query: Query, limit: int) -> Iterator[Document]:
-        """The jobs that a query finds, page by page, other apps' documents left out."""
-        for _ in range(FOREIGN_PAGES):
-            with self._translated("asking for documents"):
-                page = list(query.limit(limit).stream(**self._client.limits))
-            for snapshot in page:
-                self._clock.saw(as_datetime(snapshot.read_time))
-                if job := JobId.parse(snapshot.reference.path):
-                    yield _document(job, snapshot)
-            if len(page) < limit:
-                return
-            query = query.start_after(page[-1])
+        return self._reader.merged(asked, None, limit, None)
 
     # Time, hints, health
 
@@ -259,6 +238,7 @@ class FirestoreStore:
         """Close the connection, and the listeners on it."""
         for hints in list(self._hints):
             hints.close()
+        self._reader.close()
         self._client.close()  # type: ignore[no-untyped-call]  # the library leaves it so
 
     def _translated(self, doing: str) -> AbstractContextManager[None]:
@@ -271,19 +251,6 @@ class FirestoreStore:
                 yield
             except BEATEN as exc:
                 raise Beaten from exc
-
-
-def _document(job: JobId, snapshot: DocumentSnapshot[Any]) -> Document:
-    read_at = as_datetime(snapshot.read_time)
-    if not snapshot.exists:
-        return Document(id=job, fields=None, version=0, updated_at=read_at, read_at=read_at)
-    return Document(
-        id=job,
-        fields=snapshot.to_dict(),
-        version=as_version(snapshot.update_time),
-        updated_at=as_datetime(snapshot.update_time),
-        read_at=read_at,
-    )
 
 
 def _value(value: Any) -> Any:
