@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+import traceback
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 import structlog
@@ -20,6 +21,7 @@ from daemon.core.job import JobId
 log = structlog.get_logger(__name__)
 
 AWAY = 5  # seconds after which a client may ask again while the store is away
+PLACES = 5  # how many frames of an unforeseen error are logged
 
 
 class Accepted(BaseModel):
@@ -104,7 +106,13 @@ class LastResort:
         try:
             await self._app(scope, receive, noted)
         except Exception as exc:
-            log.error("call.broken", error=repr(exc), exc_info=log.is_enabled_for(logging.DEBUG))  # noqa: TRY400
+            log.error("call.broken", error=type(exc).__name__, at=_places(exc))  # noqa: TRY400 - a message may hold a key
             if begun:
                 raise
             await failure(500, "Internal error")(scope, receive, send)
+
+
+def _places(exc: Exception) -> list[str]:
+    """Where it was raised, innermost first."""
+    frames = traceback.extract_tb(exc.__traceback__)[-PLACES:]
+    return [f"{PurePath(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames)]
