@@ -114,6 +114,24 @@ class Lives(RuleBasedStateMachine):
         self.world.expire(self.world.papers[job].document)
         return self.world.take(self.world.papers[job].document) or multiple()
 
+    @rule(job=jobs, times=st.integers(1, 4))
+    def workers_die_in_generation(self, job: JobId, times: int) -> None:
+        for _ in range(times):
+            claim = self.world.take(self.world.papers[job].document)
+            if claim is not None:
+                self.world.by(claim, lifecycle.renew, started=True)
+            self.world.wait(61)
+            self.world.expire(self.world.papers[job].document)
+
+    @rule(claim=claims)
+    def client_cancels_as_the_worker_finishes(self, claim: Claim) -> None:
+        for name in claim.names:
+            self.world.look(claim, name)
+            self.world.put(claim, name)
+        if self.world.papers[claim.job].fields is not None:
+            self.world.papers[claim.job].update(cancel_requested=True)
+        self.world.complete(claim)
+
     # Workers
 
     @rule(target=seen, job=jobs)

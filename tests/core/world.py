@@ -66,6 +66,7 @@ class Watched(Paper):
         super().__init__(job=job)
         self.owner: str | None = None  # the token of the one claim that may write
         self.ended = 0  # terminal writes of ours since the document was last queued
+        self.fresh = True  # it was queued in a new life and not claimed since
 
     def _commit(self, fields: dict[str, Any] | None) -> None:
         if fields is None or fields.get("status") != "processing" or "easeld" not in fields:
@@ -74,10 +75,12 @@ class Watched(Paper):
 
     def client_queues(self, **fields: Any) -> None:
         self.ended = 0
+        self.fresh = self.fresh or self["status"] != "queued"
         self.update(status="queued", **fields)
 
     def client_writes_anew(self, **fields: Any) -> None:
         self.ended = 0
+        self.fresh = True
         self.set(status="queued", prompt="a cat", created_at=self.now, **fields)
 
     def write(self, decide: Decide, *, actor: str | None = None, seen: Document | None = None) -> Changes | Refusal:
@@ -103,6 +106,7 @@ class Watched(Paper):
         if self["status"] == "queued":
             if before is None or before.get("status") in ENDED:
                 self.ended = 0
+                self.fresh = True
             if decided.reason != "job.submitted":
                 assert self.fields is not None
                 assert self.fields.get("error", False) is False, "a waiting job shows an error"
@@ -153,6 +157,9 @@ class World:
         paper.owner = ticket.token
         record = Record.of(paper.fields or {})
         assert record.attempts < MAX_ATTEMPTS, "an attempt too many"
+        if paper.fresh:
+            assert (record.attempts, record.crashes, record.expiries) == (0, 0, 0), "a new life with an old one's count"
+        paper.fresh = False
         return Claim(job=paper.job, token=ticket.token, claimed=paper.version, seen=paper.document, seeds=record.seeds)
 
     def reclaim(self, claim: Claim) -> Claim | None:
