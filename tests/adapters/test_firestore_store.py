@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import grpc
 import pytest
 from google.cloud import firestore
+from google.cloud.firestore_v1.base_query import FieldFilter
 
 from daemon.adapters.firestore import FirestoreStore
 from daemon.adapters.firestore.times import StoreClock, as_version, from_version, uptime
@@ -226,6 +227,24 @@ def paged(store: FirestoreStore, limit: int) -> Iterator[Document]:
     while page := store.window(BOTH, limit=limit, after=last):
         yield from page
         last = page[-1]
+
+
+def test_a_reference_to_elsewhere_hides_nothing(direct: FirestoreStore, firestore_client: firestore.Client) -> None:
+    """The library raises over a reference to another project, in a query for all documents of it; here it is a path."""
+    elsewhere = firestore.Client(project="elsewhere")
+    reference = elsewhere.document("users/u")
+    fields = {"status": "queued", "created_at": 1, "who": reference, "deep": {"list": [{"who": reference}]}}
+    firestore_client.document(JOB.path).set(fields)
+    firestore_client.document(JOB.path + "2").set(fields | {"created_at": reference})
+    path = "projects/elsewhere/databases/(default)/documents/users/u"
+    found = direct.read(JOB).fields
+    assert found is not None
+    assert (found["who"], found["deep"]) == (path, {"list": [{"who": path}]})
+    assert [document.id.file_uid for document in direct.window(BOTH, limit=9)] == ["file", "file2"]
+    direct.update(JOB, lambda document, now: Changes(reason="test", fields={"modified": SERVER_TIME}))
+    untouched = firestore_client.collection("generations/user/images").where(filter=FieldFilter("who", "==", reference))
+    assert [snapshot.id for snapshot in untouched.select(["status"]).stream()] == ["file", "file2"]
+    elsewhere.close()
 
 
 def test_our_writes_leave_values_of_any_type_alone(direct: FirestoreStore, firestore_client: firestore.Client) -> None:

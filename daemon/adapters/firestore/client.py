@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, cast
 
@@ -36,11 +37,22 @@ def retrying(deadline: float) -> Retry:
 
 
 class Api(firestore_client.FirestoreClient):
-    """The generated client, with our deadline on the calls that a ``Transaction`` makes without one."""
+    """The generated client, with our deadline on the calls that a ``Transaction`` makes without one.
 
-    def __init__(self, *, deadline: float, **keywords: Any) -> None:
+    A reference to another database's document reads as its path, a string: the library raises over it, and one such
+    document would hide the whole queue.
+    """
+
+    def __init__(self, *, deadline: float, database: str, **keywords: Any) -> None:
         super().__init__(**keywords)
         self._limits: dict[str, Any] = {"timeout": deadline, "retry": retrying(deadline)}
+        self._own = f"{database}/documents/"
+
+    def run_query(self, *args: Any, **keywords: Any) -> Any:
+        return self._readable(super().run_query(*args, **keywords), "document")
+
+    def batch_get_documents(self, *args: Any, **keywords: Any) -> Any:
+        return self._readable(super().batch_get_documents(*args, **keywords), "found")
 
     def begin_transaction(self, *args: Any, **keywords: Any) -> Any:
         return super().begin_transaction(*args, **{**self._limits, **keywords})
@@ -50,6 +62,21 @@ class Api(firestore_client.FirestoreClient):
 
     def rollback(self, *args: Any, **keywords: Any) -> None:
         """Do nothing: our transactions read nothing, so they hold no lock, and a failed commit ended them."""
+
+    def _readable(self, responses: Iterable[Any], document: str) -> Iterator[Any]:
+        for response in responses:
+            self._disarm(getattr(type(response).pb(response), document).fields.values())
+            yield response
+
+    def _disarm(self, values: Iterable[Any]) -> None:
+        for value in values:
+            kind = value.WhichOneof("value_type")
+            if kind == "reference_value" and not value.reference_value.startswith(self._own):
+                value.string_value = value.reference_value
+            elif kind == "map_value":
+                self._disarm(value.map_value.fields.values())
+            elif kind == "array_value":
+                self._disarm(value.array_value.values)
 
 
 class Client(firestore.Client):
@@ -68,9 +95,8 @@ class Client(firestore.Client):
     @property
     def _firestore_api(self) -> Any:
         # The one place where the library lets the generated client be chosen.
-        return self._firestore_api_helper(
-            FirestoreGrpcTransport, partial(Api, deadline=self.deadline), firestore_client
-        )
+        api = partial(Api, deadline=self.deadline, database=self._database_string)
+        return self._firestore_api_helper(FirestoreGrpcTransport, api, firestore_client)
 
     def _emulator_channel(self, transport: Any) -> Any:  # noqa: ARG002 - the library's signature
         return grpc.insecure_channel(cast("str", self._emulator_host), options=EMULATOR_CHANNEL_OPTIONS)
