@@ -6,28 +6,28 @@ import fcntl
 import os
 import sqlite3
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 BUSY = 10.0  # seconds to wait for another process's write
 
 
-def connect(path: Path, *, synchronous: str) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
     """A connection in autocommit mode, to be used by one thread at a time.
 
-    ``synchronous`` is ``FULL`` (each commit survives a power cut by itself) or ``NORMAL`` (it does once ``sync`` has
-    been called on the log, and always survives the death of the process).
+    A commit survives the death of the process by itself, and a power cut once its ``Log`` is synced.
     """
     connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
-    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone stops at the drive's cache
     connection.execute("PRAGMA checkpoint_fullfsync = ON")
     return connection
 
 
-def prepare(path: Path, connect_to: Callable[[], sqlite3.Connection], schema: str, *, version: int) -> None:
+def prepare(path: Path, schema: str, *, version: int) -> None:
     """Make the file, its folder and its tables if they are not there yet; any number of processes may do it at once.
 
     Raises:
@@ -35,7 +35,7 @@ def prepare(path: Path, connect_to: Callable[[], sqlite3.Connection], schema: st
         OSError: the folder cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    connection = connect_to()
+    connection = connect(path)
     try:
         _write_ahead(connection)
         with transaction(connection):
@@ -61,6 +61,47 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+class Log:
+    """The write-ahead log of a file that a connection has written to and keeps open, brought to the disk by need.
+
+    Commits of several threads share one wait for the disk, and none waits under the write lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(f"{path}-wal", os.O_RDONLY)
+        self._waiting = threading.Lock()
+        self._closed = False
+        self.commits = 0
+        self.synced = 0
+
+    def committed(self) -> int:
+        """Count a commit, while still alone at the connection; returns what ``sync`` wants."""
+        self.commits += 1
+        return self.commits
+
+    def sync(self, commit: int) -> None:
+        """Return once the commit survives a power cut.
+
+        Raises:
+            OSError: it may not.
+        """
+        with self._waiting:
+            if self.synced < commit and not self._closed:
+                newest = self.commits
+                sync(self._descriptor)
+                self.synced = newest
+
+    def close(self) -> None:
+        """Sync what is left, and let go of the file."""
+        with self._waiting:
+            if not self._closed:
+                self._closed = True
+                try:
+                    sync(self._descriptor)
+                finally:
+                    os.close(self._descriptor)
 
 
 def sync(descriptor: int) -> None:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from daemon.adapters.database import connect, prepare, sync
+from daemon.adapters.database import prepare, sync
 from daemon.adapters.folder_index import SCHEMA, Entry, Index, checksum, copy
 from daemon.core.errors import BlobsUnavailable, JobError, Rejected, Retryable
 from daemon.core.objects import ContentType, Mark, Placement, StoredObject
@@ -28,9 +28,10 @@ class FolderBlobs:
     """Objects under ``root``; what Cloud Storage keeps beside the bytes is in an index, ``root/.easeld/objects.db``.
 
     The index is an SQLite file, because one commit there is then the moment at which an object changes: first the new
-    file is whole on the disk under a temporary name, then the index says so and names it, then it is renamed into its
-    place. Whoever finds a named temporary file that is still there finishes the rename. A file that a person put there
-    or changed is an object without metadata, of a generation of its own. One lock file keeps processes apart.
+    file is whole on the disk under a temporary name, then the index says so and names it, and once that is on the disk
+    too, the file is renamed into its place. Whoever finds a named temporary file that is still there finishes the
+    rename. A file that a person put there or changed is an object without metadata, of a generation of its own. One
+    lock file keeps processes apart; nobody waits for the disk under it in the common case.
     """
 
     def __init__(self, root: Path, base_url: str) -> None:
@@ -42,9 +43,9 @@ class FolderBlobs:
         database = root / OURS / "objects.db"
         with self._translated():
             self._staged.mkdir(parents=True, exist_ok=True)
-            prepare(database, lambda: connect(database, synchronous="FULL"), SCHEMA, version=1)
-            self._index = Index(connect(database, synchronous="FULL"))
+            prepare(database, SCHEMA, version=1)
             with self._locked():
+                self._index = Index(database)
                 self._recover()
 
     def look(self, name: str) -> StoredObject | None:
@@ -59,21 +60,26 @@ class FolderBlobs:
             with self._locked():  # saves the copy where it would be for nothing
                 if self._generation(name, path) != placement.generation:
                     return None
-            with self._stage(content, placement) as staged, self._locked():
-                if self._generation(name, path) != placement.generation:
-                    staged.unlink()
-                    return None
-                self._make_folder(path.parent)
+            with self._stage(content, placement) as staged:
                 found = staged.stat()
-                generation = self._index.record(
-                    name,
-                    staged=staged.name,
-                    crc32c=placement.crc32c,
-                    size=found.st_size,
-                    modified=found.st_mtime_ns,
-                    content_type=placement.content_type,
-                    metadata=placement.mark.metadata(),
-                )
+                with self._locked():
+                    if self._generation(name, path) != placement.generation:
+                        staged.unlink()
+                        return None
+                    self._make_folder(path.parent)
+                    generation = self._index.record(
+                        name,
+                        staged=staged.name,
+                        crc32c=placement.crc32c,
+                        size=found.st_size,
+                        modified=found.st_mtime_ns,
+                        content_type=placement.content_type,
+                        metadata=placement.mark.metadata(),
+                    )
+                    commit = self._index.committed()
+                # Without the lock, so that many objects share the waits for the disk. Whoever needs this one before it
+                # is in its place puts it there.
+                self._index.sync(commit)
                 self._move(staged, path)
                 return generation
 
@@ -83,9 +89,10 @@ class FolderBlobs:
             if generation == 0 or self._generation(name, path) != generation:
                 return False
             path.unlink()  # first, because an entry without a file is no object, but a file without an entry is one
-            _sync_folder(path.parent)
             self._index.forget(name)
-            return True
+        with self._translated(name):
+            _sync_folder(path.parent)
+        return True
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         with self._translated(prefix), self._locked():
@@ -163,6 +170,7 @@ class FolderBlobs:
         """The entry of the file that is there, mended where a process died or a person had a hand in it."""
         entry = self._index.find(name)
         if entry is not None and entry.staged is not None and (self._staged / entry.staged).exists():
+            self._index.sync(self._index.committed())
             self._make_folder(path.parent)
             self._move(self._staged / entry.staged, path)
         try:
@@ -181,7 +189,12 @@ class FolderBlobs:
         return self._index.find(name)
 
     def _move(self, staged: Path, path: Path) -> None:
-        staged.replace(path)
+        try:
+            staged.replace(path)
+        except FileNotFoundError:
+            if staged.exists():
+                raise  # the folder is gone
+            # else another process was quicker
         _sync_folder(path.parent)
 
     def _make_folder(self, folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import BinaryIO
 
 import google_crc32c
 
+from daemon.adapters.database import Log, connect
 from daemon.core.objects import StoredObject
 
 CHUNK = 1 << 20  # bytes
@@ -44,8 +44,11 @@ class Entry:
 class Index:
     """The table of objects. Not thread safe: used under the folder's lock."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, path: Path) -> None:
+        self._connection = connect(path)
+        self._connection.execute("BEGIN IMMEDIATE")  # a first access, which makes the log
+        self._connection.execute("COMMIT")
+        self._log = Log(path)
 
     def find(self, name: str) -> Entry | None:
         row = self._connection.execute(
@@ -68,7 +71,7 @@ class Index:
         content_type: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> int:
-        """Make this the object's present generation, in one commit that survives a power cut; returns it."""
+        """Make this the object's present generation, in one commit; returns it."""
         cursor = self._connection.execute(
             "INSERT OR REPLACE INTO objects (name, staged, crc32c, size, modified, content_type, metadata)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -88,7 +91,16 @@ class Index:
         row = self._connection.execute("SELECT name FROM objects WHERE staged = ?", (staged,)).fetchone()
         return None if row is None else str(row[0])
 
+    def committed(self) -> int:
+        """Everything so far, for ``sync``."""
+        return self._log.committed()
+
+    def sync(self, commit: int) -> None:
+        """Return once it survives a power cut. The one method that needs no lock."""
+        self._log.sync(commit)
+
     def close(self) -> None:
+        self._log.close()
         self._connection.close()
 
 

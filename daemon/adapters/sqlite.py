@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from daemon.adapters.boot_clock import MachineClock, from_microseconds, to_microseconds
-from daemon.adapters.database import connect, prepare, sync, transaction
+from daemon.adapters.database import Log, connect, prepare, transaction
 from daemon.adapters.sqlite_rows import SCHEMA, age_key, columns, decode, encode
 from daemon.adapters.sqlite_wake import Doorbell, Watcher, read_marks
 from daemon.core.errors import DocumentTooLarge, StoreUnavailable
@@ -45,16 +44,13 @@ class SqliteStore:
         self._closed = False
         self._idle: deque[sqlite3.Connection] = deque()
         self._writing = threading.Lock()  # threads queue here rather than in SQLite, whose waiting is by sleeps
-        self._syncing = threading.Lock()
-        self._commits = 0
-        self._synced = 0
-        with self._translated():
-            prepare(path, self._connect, SCHEMA, version=1)
-            self._writer = self._connect()
+        with self._translated(), ExitStack() as undo:
+            prepare(path, SCHEMA, version=1)
+            self._writer = undo.enter_context(closing(self._connect()))
             self._ahead = self._start()
-            self._log = os.open(f"{path}-wal", os.O_RDONLY)
-            self._commits += 1
-            self._sync(self._commits)
+            self._log = undo.enter_context(closing(Log(path)))
+            self._log.sync(self._log.committed())
+            undo.pop_all()
         self._doorbell = Doorbell(Path(f"{path}-wake"))
         self._watcher = Watcher(self._connect, self._doorbell)
 
@@ -136,13 +132,13 @@ class SqliteStore:
     def close(self) -> None:
         """Wait for the write in progress, then let go of the file. Later calls raise ``StoreUnavailable``."""
         self._watcher.close()
-        with self._writing, self._syncing:
+        with self._writing, self._translated():
             if self._closed:
                 return
             self._closed = True
             self._doorbell.close()
+            self._log.close()
             self._writer.close()
-            os.close(self._log)
         while self._idle:
             self._idle.pop().close()
 
@@ -161,13 +157,13 @@ class SqliteStore:
                 written = self._write(document, changes)
             if written is None:
                 return None
-            self._commits += 1
-            commit = self._commits
+            commit = self._log.committed()
         fields = written.fields or {}
         if any(_concerned(fields, document.id.collection)):
             self._doorbell.ring()
         if fields.get("status") != Status.PROCESSING:
-            self._sync(commit)
+            with self._translated():
+                self._log.sync(commit)
         return written
 
     def _write(self, document: Document, changes: Changes) -> Document | None:
@@ -186,10 +182,11 @@ class SqliteStore:
             UPSERT,
             (path, collection, counter, microseconds, encode(fields), *columns(fields)),
         )
-        moved = "".join(f", {mark} = {counter}" for mark in _concerned(fields, collection))
+        marks = list(_concerned(fields, collection))
+        moved = "".join(f", {mark} = ?" for mark in marks)
         self._writer.execute(
             f"UPDATE state SET counter = ?, committed_at = ?{moved}",  # noqa: S608 - the marks are ours
-            (counter, microseconds),
+            (counter, microseconds, *(counter for _ in marks)),
         )
         return Document(id=document.id, fields=fields, version=counter, updated_at=now, read_at=now)
 
@@ -209,16 +206,6 @@ class SqliteStore:
             self._writer.execute("UPDATE state SET counter = counter + ?", (LEAP,))
             return ahead
 
-    def _sync(self, commit: int) -> None:
-        """Bring the log up to this commit to the disk; commits of several threads share one wait."""
-        with self._syncing:
-            if self._synced >= commit or self._closed:
-                return
-            newest = self._commits
-            with self._translated():
-                sync(self._log)
-            self._synced = newest
-
     def _query(self, index: str, where: str, values: Sequence[Any], limit: int) -> list[Document]:
         with self._reading() as connection:
             rows = connection.execute(f"{SELECT} INDEXED BY {index} WHERE {where} LIMIT ?", (*values, limit))
@@ -232,7 +219,7 @@ class SqliteStore:
         return self._watcher.subscribe(marks, seen, wake)
 
     def _connect(self) -> sqlite3.Connection:
-        return connect(self._path, synchronous="NORMAL")
+        return connect(self._path)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

@@ -26,7 +26,7 @@ from daemon.core.objects import ContentType, Mark, Placement
 
 JOB = JobId(user_id="user", collection=Collection.IMAGES, file_uid="file")
 NAME = "generated/user/image/file.png"
-CONTENTS = {"old": b"old" * 100_000, "new": b"new" * 200_000}
+CONTENTS = {"old": b"old" * 1000, "new": b"new" * 2000}
 
 
 def kill_at(line: int) -> Callable[[FrameType, str, Any], Any]:

@@ -338,11 +338,11 @@ def test_every_write_that_somebody_was_promised_is_on_the_disk(open_store: Calla
     """Submissions and results are synced before the call returns; claims and renewals with the next of those."""
     store = open_store()
     write(store, JOB, status="queued")
-    assert store._synced == store._commits
+    assert store._log.synced == store._log.commits
     write(store, JOB, status="processing")
-    assert store._synced == store._commits - 1
+    assert store._log.synced == store._log.commits - 1
     write(store, JOB, status="completed")
-    assert store._synced == store._commits
+    assert store._log.synced == store._log.commits
 
 
 def test_a_full_disk_makes_the_store_unavailable(path: Path, open_store: Callable[..., SqliteStore]) -> None:
