@@ -46,3 +46,11 @@ def test_a_device_that_cannot_compute_is_refused() -> None:
     """The meta device holds no numbers, so a product on it cannot be looked at."""
     with pytest.raises(DeviceUnfit, match="does not compute"):
         devices.probe(torch.device("meta"))
+
+
+def test_memory_that_torch_caches_counts_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a card, torch keeps what it has freed and would use it again."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10, 80))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 50)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)
+    assert devices.memory(torch.device("cuda")) == devices.Memory(free=30, total=80)

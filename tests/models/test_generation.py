@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +77,17 @@ def test_at_one_batch_size_neighbours_change_nothing(model: DiffusionModel) -> N
     assert np.array_equal(first, second)
 
 
-def test_a_call_equals_the_pipeline_called_by_hand(image_model: DiffusionModel) -> None:
-    """Nothing that this package does to guidance, noise and decoding changes what diffusers gives."""
+@pytest.mark.parametrize("normalised", [False, True])
+def test_a_call_equals_the_pipeline_called_by_hand(load: Callable[[str], DiffusionModel], normalised: bool) -> None:
+    """Nothing that this package does to guidance, noise and decoding changes what diffusers gives.
+
+    Some models of SDXL's class have latents that are normalised channel by channel.
+    """
+    image_model = load("shapes")
+    if normalised:
+        image_model._pipeline.vae.register_to_config(
+            latents_mean=[0.1, 0.2, 0.3, 0.4], latents_std=[2.0, 1.0, 3.0, 4.0]
+        )
     import torch
     from diffusers import StableDiffusionXLPipeline
 
