@@ -16,10 +16,10 @@ from models.builtin.train.network import decoder
 from models.builtin.train.scenes import draw_scene
 
 PEAK_RATE = 3e-3
-BATCH = 16
-CROP = 14  # cells, of a picture of 32; the rest only costs time
+BATCH = 12
+CROP = 10  # cells, of a picture of 32; the rest only costs time
 SIDE = 32  # cells
-AROUND = 3  # cells at the rim of a crop whose decoding lacks its surroundings, so it does not count
+AROUND = 2  # cells at the rim of a crop whose decoding lacks its surroundings, so it does not count
 
 
 def train_decoder(*, seed: int, seconds: float, report: Callable[[int, float, float], None]) -> AutoencoderTiny:

@@ -19,10 +19,10 @@ from models.builtin.train.draw import CELL, extent, latents
 from models.builtin.train.network import Network, encode, network, scheduler
 from models.builtin.train.scenes import draw_scene, with_noise_word
 
-PEAK_RATE = 2e-3
+PEAK_RATE = 2.5e-3
 WARM_UP = 100  # steps
 SAVE_EVERY = 120.0  # seconds
-CELLS_IN_BATCH = 20 * 32 * 32  # about the same work each step, whatever the size of the pictures
+CELLS_IN_BATCH = 16 * 32 * 32  # about the same work each step, whatever the size of the pictures
 TEXT_RATE = 0.25  # share of the learning rate for the text encoders, one of which has been taught before
 SIDE = 32  # cells: 256 pixels
 OTHER_SIZES = ((64, 64), (64, 64), (64, 64), (32, 48), (48, 32), (36, 64), (64, 36), (48, 48))  # rows, columns in cells

@@ -1,0 +1,97 @@
+"""``python -m models.builtin.train.report --run DIR --out docs/builtin`` draws the loss curve and a grid of samples."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from models.builtin.check import draw
+from models.catalog import BUILTIN
+from models.spec import Item
+
+PROMPTS = (
+    ("a red circle on a white background", ""),
+    ("a large yellow star on a blue background", ""),
+    ("a small pink heart on a black background", ""),
+    ("a green ring on an orange background", ""),
+    ("two purple triangles on a cyan background", ""),
+    ("three red hearts on a white background", ""),
+    ("a blue square on the left on a yellow background", ""),
+    ("a white star at the top on a green background", ""),
+    ("a red circle above a blue square on a white background", ""),
+    ("a yellow star left of a pink heart on a grey background", ""),
+    ("an orange ring and a brown triangle on a white background", ""),
+    ("a black square on a pink background", ""),
+    ("a star", ""),
+    ("a star", "white background"),
+    ("a circle on a white background", ""),
+    ("a circle on a white background", "red circle"),
+)
+SIDE = 256  # pixels
+COLUMNS = 4
+CAPTION = 30  # pixels
+WIDTH, HEIGHT, MARGIN = 720, 300, 48  # of the loss curve, in pixels
+
+
+def main() -> None:
+    """Draw both into the folder ``--out``."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--run", type=Path, required=True, help="folder that training wrote")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--shipped", action="store_true", help="take samples from the shipped weights")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    lines = [json.loads(line) for line in (arguments.run / "loss.jsonl").read_text().splitlines()]
+    (arguments.out / "loss.svg").write_text(_curve([(line["step"], line["loss"]) for line in lines]))
+    spec = BUILTIN["shapes"]
+    if not arguments.shipped:
+        spec = replace(spec, builtin=None, path=arguments.run / "shapes")
+    items = [
+        Item(prompt=prompt, negative_prompt=negative, seed=seed, guidance_scale=7.5)
+        for seed, (prompt, negative) in enumerate(PROMPTS)
+    ]
+    _grid([Image.fromarray(picture) for picture in draw(spec, items, side=SIDE, steps=20)]).save(
+        arguments.out / "samples.png", optimize=True
+    )
+
+
+def _curve(points: list[tuple[int, float]]) -> str:
+    """Return the loss over the steps as SVG."""
+    last, highest = points[-1][0], max(loss for _, loss in points)
+
+    def place(step: float, loss: float) -> str:
+        x = MARGIN + (WIDTH - 2 * MARGIN) * step / last
+        return f"{x:.1f},{HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * loss / highest:.1f}"
+
+    line = " ".join(place(step, loss) for step, loss in points)
+    text = 'font-family="sans-serif" font-size="12" fill="#444"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}">'
+        f'<rect width="100%" height="100%" fill="white"/>'
+        f'<polyline points="{place(0, highest)} {place(0, 0)} {place(last, 0)}" fill="none" stroke="#999"/>'
+        f'<polyline points="{line}" fill="none" stroke="#2b55d7" stroke-width="1.5"/>'
+        f'<text x="{MARGIN}" y="{MARGIN - 12}" {text}>loss, mean of about a hundred steps; top {highest:.2f}, '
+        f"end {points[-1][1]:.3f}</text>"
+        f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - MARGIN + 20}" text-anchor="end" {text}>{last} steps</text></svg>\n'
+    )
+
+
+def _grid(pictures: list[Image.Image]) -> Image.Image:
+    """Return the pictures in rows, each under its prompt."""
+    rows = -(-len(pictures) // COLUMNS)
+    grid = Image.new("RGB", (COLUMNS * SIDE, rows * (SIDE + CAPTION)), "white")
+    pencil = ImageDraw.Draw(grid)
+    for index, (picture, (prompt, negative)) in enumerate(zip(pictures, PROMPTS, strict=True)):
+        x, y = index % COLUMNS * SIDE, index // COLUMNS * (SIDE + CAPTION)
+        caption = f"{prompt}\nnot: {negative}" if negative else prompt.replace(" on a", "\non a", 1)
+        pencil.multiline_text((x + 4, y + 2), caption, fill="black", spacing=1)
+        grid.paste(picture, (x, y + CAPTION))
+    return grid
+
+
+if __name__ == "__main__":
+    main()
