@@ -19,6 +19,7 @@ from tests.parts.firestore_emulator import FirestoreEmulator
 from tests.parts.firestore_relay import FirestoreRelay
 from tests.parts.process import free_port
 from tests.parts.proxy import Mode, proxy
+from tests.parts.service_account import service_account_key
 
 IMAGES = Collection.IMAGES
 JOB = JobId(user_id="user", collection=IMAGES, file_uid="file")
@@ -293,6 +294,14 @@ def test_the_clock_follows_the_store_in_the_long_run(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("daemon.adapters.firestore.times.uptime", lambda: start + 100.0)
     clock.saw(moment + timedelta(seconds=90))
     assert clock.now() == moment + timedelta(seconds=90)
+
+
+def test_a_key_given_as_text_names_its_project(firestore_project: str) -> None:
+    """A pod's secret is one string: the key, from which the project follows."""
+    store = FirestoreStore.connect(credentials=service_account_key(project=firestore_project))
+    assert store.read(JOB).fields is None
+    assert store._client.project == firestore_project
+    store.close()
 
 
 @pytest.mark.parametrize("credentials", ["no json", "[]", "{}", '{"type": "service_account"}'])

@@ -18,6 +18,7 @@ from daemon.core.objects import ContentType, Mark, Placement
 from tests.parts.fake_gcs import GcsServer
 from tests.parts.gcs_fence import Accepted, GcsFence, gcs_fence
 from tests.parts.process import free_port
+from tests.parts.service_account import service_account_key
 
 NAME = "generating/user/image/file.png"
 MARK = Mark(document="generations/user/images/file", token="mine", attempt=1, claimed=7)
@@ -185,6 +186,17 @@ class _NoClient:
 
     def bucket(self, name: str) -> None:
         """Nothing is asked of it."""
+
+
+def test_a_refusal_names_the_account_of_the_key(
+    fence: GcsFence, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command can be run as it stands."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", fence.url)
+    blobs = GcsBlobs.connect(bucket=bucket.name, credentials=service_account_key(project="app"))
+    account = "--member=serviceAccount:worker@app.iam.gserviceaccount.com"
+    assert account in blobs._calls.grant_access
+    blobs.close()
 
 
 def test_wrong_credentials_are_one_clear_line() -> None:

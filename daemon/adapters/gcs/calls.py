@@ -39,7 +39,7 @@ class Calls:
 
     def __init__(self, *, bucket: str, account: str | None, deadline: float) -> None:
         self._bucket = bucket
-        self._account = account or "ACCOUNT"
+        self.grant_access = grant(bucket, f"serviceAccount:{account or 'ACCOUNT'}", "roles/storage.objectUser")
         self._deadline = deadline
 
     def run(self, doing: str, once: Callable[[], Answer]) -> Answer:
@@ -73,8 +73,7 @@ class Calls:
         except PreconditionFailed as exc:
             raise ConditionFailed from exc
         except Forbidden as exc:
-            command = grant(self._bucket, f"serviceAccount:{self._account}", "roles/storage.objectUser")
-            raise BlobsUnavailable(f"Cloud Storage, {doing}: {_line(exc)}. Grant access: {command}") from exc
+            raise BlobsUnavailable(f"Cloud Storage, {doing}: {_line(exc)}. Grant access: {self.grant_access}") from exc
         except NotFound as exc:
             command = f"gcloud storage buckets create gs://{self._bucket}"
             raise BlobsUnavailable(f"Cloud Storage, {doing}: {_line(exc)}. Is there a bucket? {command}") from exc
