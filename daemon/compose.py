@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
@@ -11,7 +11,7 @@ from daemon import fitness
 from daemon.claiming import Claimer
 from daemon.core.errors import WrongSettings
 from daemon.core.job import Collection, Document
-from daemon.core.policy import Policy
+from daemon.core.policy import Fleet, Policy
 from daemon.core.ports import BlobStore, Store
 from daemon.heartbeat import Heartbeat
 from daemon.listener import Listener
@@ -41,30 +41,47 @@ def served(settings: Settings) -> dict[str, ModelSpec]:
     Raises:
         WrongSettings: there is no such model, or none at all.
     """
-    try:
-        known = catalog.with_entries(settings.catalog)
-    except catalog.WrongEntry as exc:
-        raise WrongSettings(f"EASELD_CATALOG: {exc}") from exc
-    unknown = [name for name in settings.models if name not in known]
-    if unknown or not settings.models:
-        raise WrongSettings(f"EASELD_MODELS: no such model: {', '.join(unknown)}; there are {', '.join(known)}")
-    return {name: known[name] for name in settings.models}
+    if not settings.models:
+        raise WrongSettings("EASELD_MODELS: name at least one model")
+    return _models("EASELD_MODELS", settings.models, settings)
 
 
 def policy(settings: Settings, models: Mapping[str, ModelSpec]) -> Policy:
-    """What a worker with these settings decides by."""
-    defaults: dict[Task, str] = {}
-    for name, spec in models.items():
-        defaults.setdefault(spec.task, name)
+    """What a worker with these settings decides by.
+
+    Raises:
+        WrongSettings: the declared fleet names a model that there is not.
+    """
+    everywhere = _models("EASELD_FLEET", settings.fleet, settings)
+    fleet = Fleet(models=frozenset(everywhere), defaults=_defaults(everywhere), unserved_after=settings.unserved_after)
     return Policy(
         models=models,
-        defaults=defaults,
+        defaults=_defaults(models),
+        fleet=fleet if everywhere else None,
         lease_seconds=settings.lease,
         settling_seconds=settings.settling,
         max_queue_seconds=settings.max_queue_age,
         max_attempts=settings.max_attempts,
         max_prompt_characters=settings.max_prompt,
     )
+
+
+def _models(setting: str, names: Sequence[str], settings: Settings) -> dict[str, ModelSpec]:
+    try:
+        known = catalog.with_entries(settings.catalog)
+    except catalog.WrongEntry as exc:
+        raise WrongSettings(f"EASELD_CATALOG: {exc}") from exc
+    if unknown := [name for name in names if name not in known]:
+        raise WrongSettings(f"{setting}: no such model: {', '.join(unknown)}; there are {', '.join(known)}")
+    return {name: known[name] for name in names}
+
+
+def _defaults(models: Mapping[str, ModelSpec]) -> dict[Task, str]:
+    """The first model of each task."""
+    defaults: dict[Task, str] = {}
+    for name, spec in models.items():
+        defaults.setdefault(spec.task, name)
+    return defaults
 
 
 def service(
@@ -83,7 +100,7 @@ def service(
     """
     models = served(settings)
     rules = policy(settings, models)
-    collections = [Collection.of(task) for task in rules.defaults]
+    collections = list(Collection) if rules.fleet else [Collection.of(task) for task in rules.defaults]
     metrics = Metrics()
     keeper = keeper or Keeper(cache_dir=settings.cache, device=settings.device, threads=settings.threads)
     own_claims = _own_claims(settings)

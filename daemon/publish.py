@@ -19,7 +19,7 @@ import structlog
 from daemon import encode
 from daemon.core import lifecycle
 from daemon.core.errors import BlobsUnavailable, Interrupted, LeaseLost, Retryable, StoreUnavailable
-from daemon.core.job import Fields, Refusal
+from daemon.core.job import Document, Fields
 from daemon.core.objects import ContentType, Mark, Present, check_name, is_orphan, object_names, place
 from daemon.core.policy import Outcome
 from daemon.core.ports import BlobStore, Store
@@ -47,8 +47,8 @@ class Publisher:
     patience: float
     stopped: Event
 
-    def publish(self, held: Held, frames: Sequence[Frames]) -> None:
-        """Bring a job from its frames to its terminal write.
+    def publish(self, held: Held, frames: Sequence[Frames]) -> Document:
+        """Bring a job from its frames to its terminal write; the finished document.
 
         Raises:
             LeaseLost: the job is no longer ours, or no longer wanted like this; ``held.gone`` says why.
@@ -66,7 +66,7 @@ class Publisher:
             held.progress = replace(held.progress, phase="uploading")
             generations = [self._upload(held, name, file) for name, file in zip(names, files, strict=True)]
             held.timings["upload"] = time.monotonic() - encoded
-        self._complete(held, [self.blobs.address(name) for name in names], generations, video_info(held, frames))
+        return self._complete(held, [self.blobs.address(name) for name in names], generations, video_info(held, frames))
 
     def clean(self, held: Held) -> None:
         """Delete what this document's claims have left in the bucket and neither a lease nor its result names.
@@ -122,7 +122,7 @@ class Publisher:
         addresses: Sequence[str],
         generations: Sequence[int],
         info: Mapping[str, Any] | None,
-    ) -> None:
+    ) -> Document:
         held.timings["total"] = time.monotonic() - held.claimed_at
         outcome = Outcome(
             addresses=addresses,
@@ -133,13 +133,14 @@ class Publisher:
         )
         decide = partial(lifecycle.complete, token=held.token, outcome=outcome)
         result = self._patiently(held, lambda: held.write(decide))
-        if isinstance(result, Refusal) and not self._patiently(held, lambda: self._is_ours(held), even_if_gone=True):
+        if isinstance(result, Document):
+            return result
+        # A commit can succeed and its answer be lost: then our result stands there already.
+        document = self._patiently(held, lambda: self.store.read(held.id), even_if_gone=True)
+        ours = Record.of(document.fields or {}).result
+        if ours is None or ours.token != held.token:
             raise LeaseLost
-
-    def _is_ours(self, held: Held) -> bool:
-        """Whether the document already shows our result: a commit can succeed and its answer be lost."""
-        result = Record.of(self.store.read(held.id).fields or {}).result
-        return result is not None and result.token == held.token
+        return document
 
     def _patiently(self, held: Held, call: Callable[[], T], *, even_if_gone: bool = False) -> T:
         """Call until it goes through, sure of the lease before each try, for as long as that makes sense."""

@@ -35,6 +35,7 @@ class Rescue:
         self._expire = partial(lifecycle.expire, max_attempts=policy.max_attempts, max_expiries=policy.max_expiries)
         self._rescued = rescued
         self._swept = float("-inf")
+        self._unwritable: dict[JobId, int] = {}
 
     def give_back(self, claims: Iterable[tuple[JobId, str]]) -> None:
         """Give back what an earlier life of this worker held when it died.
@@ -78,10 +79,13 @@ class Rescue:
 
     def _expire_all(self, documents: Iterable[Document]) -> None:
         for document in documents:
+            if self._unwritable.get(document.id) == document.version:
+                continue
             try:
                 result = self._store.update(document, self._expire)
             except DocumentTooLarge as exc:
                 log.warning("job.unwritable", job=document.id.path, error=str(exc))
+                self._unwritable[document.id] = document.version
                 continue
             if isinstance(result, Document):
                 self._rescued(result)

@@ -82,6 +82,12 @@ class Settings(BaseSettings):
     catalog: dict[str, Any] = Field(
         default_factory=dict, description="Models of your own, by name; see docs/models.md. JSON in the environment."
     )
+    fleet: Names = Field(
+        default=[],
+        description="Models that all workers together serve, by commas; the first of a task is its default. With it, "
+        "jobs that none of them serves fail instead of waiting.",
+    )
+    unserved_after: float = Field(600.0, ge=0.0, description="With `fleet`: how long a job of no served task waits.")
     device: str | None = Field(None, description="`cuda`, `mps` or `cpu`. Default: the first of these that is there.")
     max_batch: int = Field(4, ge=1, le=64, description="Pictures or videos in one pipeline call, at most.")
     threads: int | None = Field(None, ge=1, description="Threads of PyTorch on the CPU. Default: PyTorch's choice.")

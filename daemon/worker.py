@@ -121,7 +121,7 @@ class Worker:
     def finish(self, held: Held, frames: Sequence[Frames]) -> None:
         """Publish a job's media; in the finisher pool."""
         try:
-            self.publisher.publish(held, frames)
+            document = self.publisher.publish(held, frames)
         except (LeaseLost, Interrupted):
             self.settle(held)
         except JobError as exc:
@@ -129,7 +129,7 @@ class Worker:
         except DocumentTooLarge as exc:
             self.end(held, Failed(f"The document has no room for the result: {exc}"))
         else:
-            self.report(held.document, **held.timings)
+            self.report(document, **held.timings)
             self._forget(held)
         finally:
             self.room.finishing(-1)
@@ -154,7 +154,7 @@ class Worker:
                     self.room.put([again])
             elif why is Why.CHANGED:
                 held.write(partial(lifecycle.release, token=held.token))
-        except StoreUnavailable as exc:
+        except (StoreUnavailable, DocumentTooLarge) as exc:
             log.warning("job.left_to_rescue", job=held.id.path, error=str(exc))
         self._forget(held)
 
@@ -170,10 +170,13 @@ class Worker:
                 max_attempts=self.policy.max_attempts,
             )
         try:
-            result = held.write(decide)
+            try:
+                result = held.write(decide)
+            except DocumentTooLarge:
+                result = held.write(partial(lifecycle.give_up, token=held.token))
             if isinstance(result, Document):
                 self.report(result, error=str(error))
-        except StoreUnavailable as exc:
+        except (StoreUnavailable, DocumentTooLarge) as exc:
             log.warning("job.left_to_rescue", job=held.id.path, error=str(exc))
         self._forget(held)
 
@@ -182,7 +185,7 @@ class Worker:
         try:
             held.write(partial(lifecycle.release, token=held.token))
             log.info("job.released", job=held.id.path)
-        except StoreUnavailable as exc:
+        except (StoreUnavailable, DocumentTooLarge) as exc:
             log.warning("job.left_to_rescue", job=held.id.path, error=str(exc))
         self._forget(held)
 

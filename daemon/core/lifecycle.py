@@ -209,9 +209,11 @@ def requeue(document: Document, now: datetime) -> Changes | Refusal:
     return Changes(reason="job.requeued", fields=begun_anew(fields) | {"status": Status.QUEUED.value})
 
 
-def give_up(document: Document, now: datetime) -> Changes | Refusal:
-    """End a queued document that is too large for anything more than this."""
-    if document.fields is None or document.fields.get("status") != Status.QUEUED:
+def give_up(document: Document, now: datetime, *, token: str | None = None) -> Changes | Refusal:
+    """End a queued document, or with ``token`` the one that we hold, that is too large for anything more than this."""
+    if token is not None and isinstance(refusal := _held(document, token), Refusal):
+        return refusal
+    if token is None and (document.fields or {}).get("status") != Status.QUEUED:
         return Refusal(why=Why.NOT_QUEUED)
     return Changes(reason="job.failed", fields={"status": Status.FAILED.value, "error": True})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -397,6 +398,16 @@ def test_a_document_too_large_for_anything_else_is_given_up_with_two_fields() ->
     assert paper.decide(give_up) == Changes(reason="job.failed", fields={"status": "failed", "error": True})
     assert why(paper.decide(give_up)) == Why.NOT_QUEUED
     assert why(Paper().decide(give_up)) == Why.NOT_QUEUED
+
+
+def test_a_held_document_that_is_too_large_ends_only_for_its_holder() -> None:
+    """The smallest terminal write checks the token as every other."""
+    from daemon.core.lifecycle import give_up
+
+    paper = claimed(claim="t1")
+    assert why(paper.decide(partial(give_up, token="another"))) == Why.NOT_OURS
+    ended = Changes(reason="job.failed", fields={"status": "failed", "error": True})
+    assert paper.decide(partial(give_up, token="t1")) == ended
 
 
 def test_a_rejected_request_never_needs_a_second_attempt() -> None:
