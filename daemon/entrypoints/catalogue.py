@@ -9,6 +9,7 @@ import typer
 
 from daemon import settings as all_settings
 from daemon.core.errors import WrongSettings
+from daemon.entrypoints.present import print_table
 from models import catalog
 from models.spec import ModelSpec
 
@@ -27,15 +28,8 @@ def models(json: Annotated[bool, typer.Option("--json", help="Print a JSON list 
     if json:
         print(json_format.dumps(rows, indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("Model", "Task", "Source", "Served", box=None, pad_edge=False)
-    for row in rows:
-        cells = (row["name"], row["task"], row["source"], "yes" if row["served"] else "")
-        table.add_row(*(Text(str(cell)) for cell in cells))
-    Console().print(table)
+    table = [(row["name"], row["task"], row["source"], "yes" if row["served"] else "") for row in rows]
+    print_table(("Model", "Task", "Source", "Served"), table)
 
 
 def source(spec: ModelSpec) -> str:

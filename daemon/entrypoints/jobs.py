@@ -13,7 +13,7 @@ from daemon.core.job import Collection, Document, JobId, Status
 from daemon.core.ports import Store
 from daemon.entrypoints.opening import client_store, find
 from daemon.entrypoints.operate import Job, Json
-from daemon.entrypoints.present import addresses, as_json, as_line, created, plain, shortened, stage
+from daemon.entrypoints.present import addresses, as_json, as_line, created, plain, print_table, shortened, stage
 from daemon.entrypoints.waiting import look_every
 
 PAGE = 200  # documents of one query
@@ -31,8 +31,8 @@ def jobs(
     wanted = status or list(Status)
     with client_store() as (settings, store):
         found = newest(store, wanted, user=user, limit=limit)
-        if json or follow:
-            _print_lines(reversed(found), json=json)
+        if json or follow:  # whoever follows reads downwards
+            _print_lines(reversed(found) if follow else found, json=json)
         else:
             _print_table(found)
         if follow:
@@ -91,14 +91,7 @@ def _print_table(documents: list[Document]) -> None:
     if not documents:
         print("No jobs.")
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("Created", "Job", "State", "Prompt", box=None, pad_edge=False)
-    for document in documents:
-        table.add_row(*(Text(cell) for cell in _row(document)))
-    Console().print(table)
+    print_table(("Created", "Job", "State", "Prompt"), map(_row, documents))
 
 
 def _row(document: Document) -> tuple[str, str, str, str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from daemon.core.job import Document, Fields, Status
 from daemon.core.record import moment
+
+PIPE_WIDTH = 200  # columns
 
 
 def as_json(fields: Fields | None, *, indent: int | None = 2) -> str:
@@ -30,6 +33,18 @@ def shortened(text: object, length: int) -> str:
     """The beginning of a text, plain, in at most ``length`` characters."""
     line = plain(text)
     return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table as wide as the terminal; into a pipe, so wide that what follows may cut it."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*head, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
 def ended(fields: Fields | None) -> bool:
