@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from functools import partial
 from typing import Any
 
 import pytest
 
+from daemon.core import lifecycle
 from daemon.core.errors import JobError, Rejected, Retryable
 from daemon.core.job import Changes, Refusal, Why
+from daemon.core.lifecycle import give_up
 from daemon.core.policy import Progress
 from tests.core.samples import (
     IMAGE,
@@ -408,6 +411,25 @@ def test_a_held_document_that_is_too_large_ends_only_for_its_holder() -> None:
     assert why(paper.decide(partial(give_up, token="another"))) == Why.NOT_OURS
     ended = Changes(reason="job.failed", fields={"status": "failed", "error": True})
     assert paper.decide(partial(give_up, token="t1")) == ended
+
+
+def test_a_held_document_too_large_is_given_up_by_its_holder_alone() -> None:
+    """The token opens it; after that the claim is over, and a requeue begins a new life."""
+    paper = started()
+    assert why(paper.decide(partial(give_up, token="other"))) == Why.NOT_OURS
+    assert reason(paper.decide(partial(give_up, token="t1"))) == "job.failed"
+    assert why(paper.complete()) == Why.NOT_PROCESSING
+    assert reason(paper.requeue()) == "job.requeued"
+    assert (paper["error"], "easeld" in paper) == (False, False)
+
+
+def test_a_lease_whose_holder_is_known_to_have_died_ends_at_once() -> None:
+    """Only that very claim's; the attempt that it had begun counts."""
+    for token, expected in (("t0", Why.ALIVE), ("t1", None)):
+        paper = started()
+        decided = paper.decide(partial(lifecycle.expire, max_attempts=3, dead=token))
+        assert (why(decided) if expected else reason(decided)) == (expected or "job.rescued")
+    assert (paper["status"], paper.ours["attempts"], paper.ours["crashes"]) == ("queued", 1, 1)
 
 
 def test_a_rejected_request_never_needs_a_second_attempt() -> None:
