@@ -1,0 +1,1 @@
+"""The Firebase side: security rules, and apps on the real JavaScript SDK."""
