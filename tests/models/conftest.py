@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from models import builtin
 from models.catalog import BUILTIN
 from models.diffusion import DiffusionModel
 from models.keeper import Keeper
@@ -28,23 +30,28 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def load(cache_dir: Path) -> Load:
-    """Load a built-in model of its own, on the CPU, with random weights."""
+def random_weights(cache_dir: Path) -> Callable[[str], Path]:
+    """Return the folder of a built-in model's random weights, whether or not trained ones are shipped."""
+
+    def folder(name: str) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(builtin, "SHIPPED", cache_dir / "nothing")
+            return builtin.folder(name, cache_dir=cache_dir)
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def load(cache_dir: Path, random_weights: Callable[[str], Path]) -> Load:
+    """Load a built-in model anew, on the CPU, with random weights."""
 
     def loaded(name: str) -> DiffusionModel:
-        resident = Keeper(cache_dir=cache_dir, device="cpu").resident(BUILTIN[name], lambda what: None)
+        spec = replace(BUILTIN[name], builtin=None, path=random_weights(name))
+        resident = Keeper(cache_dir=cache_dir, device="cpu").resident(spec, lambda what: None)
         assert isinstance(resident, DiffusionModel)
         return resident
 
     return loaded
-
-
-@pytest.fixture(scope="session", autouse=True)
-def random_weights_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Hide shipped weights, so that these tests say the same whether or not trained ones lie in the package."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("models.builtin.SHIPPED", tmp_path_factory.mktemp("nothing shipped"))
-        yield
 
 
 @pytest.fixture(scope="session")

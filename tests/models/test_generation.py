@@ -154,20 +154,22 @@ def test_what_on_step_raises_comes_out_unchanged_and_the_next_run_is_equal(
 
 @pytest.mark.parametrize("name", ["bfloat16", "float16"])
 def test_half_precision_gives_nearly_the_same_picture(
-    image_model: DiffusionModel, cache_dir: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    image_model: DiffusionModel,
+    random_weights: Callable[[str], Path],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As on a card: half precision throughout, the VAE in float32, guidance scales that half precision cannot hold."""
     import dataclasses
 
     import torch
 
-    from models import builtin
     from models.sdxl import StableDiffusionXL
 
     monkeypatch.setattr("models.device.dtype", lambda device, name: getattr(torch, name))
     half = StableDiffusionXL(
         spec=dataclasses.replace(image_model.spec, dtype=name),
-        folder=builtin.folder("shapes", cache_dir=cache_dir),
+        folder=random_weights("shapes"),
         device=torch.device("cpu"),
     )
     assert half._pipeline.unet.dtype is getattr(torch, name)

@@ -57,7 +57,7 @@ def test_a_cache_that_cannot_be_written_makes_the_model_missing(tmp_path: Path) 
     in_the_way = tmp_path / "cache"
     in_the_way.write_text("a file")
     with pytest.raises(ModelMissing, match=f"{in_the_way}: (File exists|Not a directory)"):
-        found(BUILTIN["shapes"], in_the_way)
+        found(BUILTIN["motion"], in_the_way)
 
 
 def test_shipped_weights_come_before_made_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
