@@ -109,6 +109,16 @@ class SqliteStore:
             limit,
         )
 
+    def newest(self, *, status: str, limit: int, user_id: str | None = None) -> list[Document]:
+        folder = "generations/" if user_id is None else f"generations/{user_id}/"
+        return self._query(
+            "documents_by_name",
+            "status = ? AND created_rank IS NOT NULL AND collection IS NOT NULL AND substr(path, 1, ?) = ?"
+            " ORDER BY created_rank DESC, created_value DESC, path DESC",
+            (str(status), len(folder), folder),
+            limit,
+        )
+
     def now(self) -> datetime:
         return from_microseconds(self._clock.since_boot() + self._ahead)
 

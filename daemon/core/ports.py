@@ -68,6 +68,13 @@ class Store(Protocol):
         """Queued and processing documents with ``cancel_requested: true``."""
         ...
 
+    def newest(self, *, status: str, limit: int, user_id: str | None = None) -> list[Document]:
+        """Documents of one status, all users' or one's, by ``created_at``, the newest first: for people to look at.
+
+        As in the window, what has no ``created_at`` is not seen.
+        """
+        ...
+
     def now(self) -> datetime:
         """The store's time: that of the last response, and what has passed since by a monotonic clock."""
         ...

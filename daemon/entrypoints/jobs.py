@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from daemon.core.job import Collection, Document, JobId, Status
+from daemon.core.job import Document, JobId, Status
 from daemon.core.ports import Store
 from daemon.entrypoints.opening import client_store, find
 from daemon.entrypoints.operate import Job, Json
 from daemon.entrypoints.present import addresses, as_json, as_line, created, plain, print_table, shortened, stage
 from daemon.entrypoints.waiting import look_every
 
-PAGE = 200  # documents of one query
+FOLLOWED = 50  # jobs of each status whose changes are noticed
 OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -54,19 +54,9 @@ def show(job: Job, json: Json = False) -> None:
 
 def newest(store: Store, statuses: Iterable[Status], *, user: str | None, limit: int) -> list[Document]:
     """Up to ``limit`` jobs in these states, the newest first."""
-    found = [document for status in statuses for document in _all(store, status) if user in (None, document.id.user_id)]
+    found = [document for status in statuses for document in store.newest(status=status, limit=limit, user_id=user)]
     found.sort(key=lambda document: (created(document.fields) or OLDEST, document.id), reverse=True)
     return found[:limit]
-
-
-def _all(store: Store, status: Status) -> Iterator[Document]:
-    last: Document | None = None
-    while True:
-        page = store.by_name(list(Collection), status=status, limit=PAGE, after=last)
-        yield from page
-        if len(page) < PAGE:
-            return
-        last = page[-1]
 
 
 def _follow(
@@ -76,7 +66,7 @@ def _follow(
     seen: dict[JobId, int] = {document.id: document.version for document in known}
     while True:
         time.sleep(every)
-        found = reversed(newest(store, wanted, user=user, limit=PAGE))
+        found = reversed(newest(store, wanted, user=user, limit=FOLLOWED))
         changed = [document for document in found if seen.get(document.id) != document.version]
         seen |= {document.id: document.version for document in changed}
         _print_lines(changed, json=json)

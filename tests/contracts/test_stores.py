@@ -404,6 +404,22 @@ def test_by_name_pages_one_status_by_path(store: Store) -> None:
     assert names(store.by_name(BOTH, status="queued", limit=9)) == ["queued"]
 
 
+def test_newest_is_one_status_newest_first(database: Database, store: Store) -> None:
+    """Of both collections, up to a limit, all users' or one's; what has no ``created_at`` is not seen."""
+    for minute in (3, 1, 2):
+        write(store, image(f"i{minute}"), status="failed", created_at=OLD + timedelta(minutes=minute))
+    write(store, video("v"), status="failed", created_at=OLD + timedelta(minutes=2, seconds=1))
+    write(store, image("hidden"), status="failed")
+    write(store, image("queued"), status="queued", created_at=OLD)
+    neighbour = JobId(user_id="user2", collection=IMAGES, file_uid="other")
+    write(store, neighbour, status="failed", created_at=OLD + timedelta(minutes=9))
+    database.client.set("elsewhere/user/images/foreign", {"status": "failed", "created_at": OLD + timedelta(minutes=8)})
+    assert names(store.newest(status="failed", limit=10)) == ["other", "i3", "v", "i2", "i1"]
+    assert names(store.newest(status="failed", limit=2)) == ["other", "i3"]
+    assert names(store.newest(status="failed", limit=3, user_id="user")) == ["i3", "v", "i2"]
+    assert names(store.newest(status="completed", limit=3)) == []
+
+
 def test_paths_that_are_no_jobs_are_left_out(database: Database, store: Store) -> None:
     """Other apps have collections called ``images`` too; they neither show up nor use up the limit."""
     fields = {"status": "queued", "created_at": OLD, "cancel_requested": True, "modified": OLD}

@@ -27,9 +27,17 @@ def window(client: Client, collection: Collection) -> Query:
     return _where(client, collection, "status", Status.QUEUED.value).order_by("created_at").order_by(NAME)
 
 
-def newest(client: Client, collection: Collection) -> Query:
-    """Queued documents, newest first: a limited listener on it sees each new one, however long the queue is."""
-    return _where(client, collection, "status", Status.QUEUED.value).order_by("created_at", direction=Query.DESCENDING)
+def newest(client: Client, collection: Collection, status: str = Status.QUEUED.value) -> Query:
+    """Documents of one status, newest first: a limited listener on the queued ones sees each new one at any length."""
+    return _where(client, collection, "status", status).order_by("created_at", direction=Query.DESCENDING)
+
+
+def newest_of(client: Client, user_id: str, collection: Collection, status: str) -> Query:
+    """The same of one user's. It lives on the index of the apps' own query for what is active."""
+    query: Query = client.collection("generations", user_id, collection.value).where(
+        filter=FieldFilter("status", "==", status)
+    )
+    return query.order_by("created_at", direction=Query.DESCENDING)
 
 
 def by_name(client: Client, collection: Collection, status: str) -> Query:

@@ -44,14 +44,22 @@ class Reader:
         self._clock = clock
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="firestore-query")
 
-    def merged(self, asked: Sequence[Query], field: str | None, limit: int, after: Document | None) -> list[Document]:
+    def merged(
+        self,
+        asked: Sequence[Query],
+        field: str | None,
+        limit: int,
+        after: Document | None,
+        *,
+        descending: bool = False,
+    ) -> list[Document]:
         """The first ``limit`` jobs after a document, of queries that are all ordered by ``field``, or by path."""
         if after is not None:
             asked = [queries.after(self._client, query, after, field) for query in asked]
         # The first pages of all collections at once: one round trip, not one for each.
         firsts = list(self._pool.map(lambda query: self.page(query, limit), asked)) if len(asked) > 1 else [None]
         rows = [self._rows(query, limit, first) for query, first in zip(asked, firsts, strict=True)]
-        return list(islice(merge(*rows, key=queries.order(field)), limit))
+        return list(islice(merge(*rows, key=queries.order(field), reverse=descending), limit))
 
     def page(self, query: Query, limit: int) -> Page:
         """The first ``limit`` documents of a query, anybody's."""
