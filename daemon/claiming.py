@@ -156,14 +156,16 @@ class Claimer:
         except DocumentTooLarge as exc:
             self._give_up(document, exc)
             return None
+        lost = isinstance(result, Refusal) and result.why is Why.LOST
+        self._spread = min(LONGEST_SPREAD, max(1.0, 2 * self._spread)) if lost else 0.9 * self._spread
+        if lost:
+            result = self._store.read(document.id)  # a commit whose answer was lost looks like losing
         if isinstance(result, Refusal):
-            if result.why is Why.LOST:
-                self._spread = min(LONGEST_SPREAD, max(1.0, 2 * self._spread))
             return result.until if result.why is Why.NOT_YET else None
-        self._spread *= 0.9
         lease = holder(result.fields)
         if lease is None or lease.token != ticket.token:
-            self._ended(result)
+            if not lost:
+                self._ended(result)
             return None
         held = Held(self._store, result, self._policy)
         held.timings["queued"] = (result.updated_at - document.updated_at).total_seconds()

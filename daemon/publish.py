@@ -19,7 +19,7 @@ import structlog
 from daemon import encode
 from daemon.core import lifecycle
 from daemon.core.errors import BlobsUnavailable, Interrupted, LeaseLost, Retryable, StoreUnavailable
-from daemon.core.job import Document, Fields
+from daemon.core.job import Document
 from daemon.core.objects import ContentType, Mark, Present, check_name, is_orphan, object_names, place
 from daemon.core.policy import Outcome
 from daemon.core.ports import BlobStore, Store
@@ -75,14 +75,14 @@ class Publisher:
             StoreUnavailable, BlobsUnavailable: nothing more was deleted; a later claim or ``easeld gc`` will.
         """
         names = object_names(held.id, 4, prefix=self.prefix)  # no request of the contract has more media
-        fields: Fields | None = None
-        read = False
-        for found in self.blobs.objects(names[0].rpartition(".")[0]):
-            mark = Mark.read(found.metadata)
-            if found.name not in names or mark is None or mark.document != held.id.path:
-                continue
-            if not read:
-                fields, read = self.store.read(held.id).fields, True
+        ours = [
+            (found, mark)
+            for found in self.blobs.objects(names[0].rpartition(".")[0])
+            if found.name in names and (mark := Mark.read(found.metadata)) is not None and mark.document == held.id.path
+        ]
+        # The document is read after everything is listed: an object that a later claim writes meanwhile is not in it.
+        fields = self.store.read(held.id).fields if ours else None
+        for found, mark in ours:
             if is_orphan(mark, fields) or (fields is None and mark.token == held.token):
                 self.blobs.delete(found.name, found.generation)
 

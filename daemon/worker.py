@@ -174,8 +174,10 @@ class Worker:
                 result = held.write(decide)
             except DocumentTooLarge:
                 result = held.write(partial(lifecycle.give_up, token=held.token))
-            if isinstance(result, Document):
-                self.report(result, error=str(error))
+            if not isinstance(result, Document):  # cancelled or changed meanwhile, say
+                self.settle(held)
+                return
+            self.report(result, error=str(error))
         except (StoreUnavailable, DocumentTooLarge) as exc:
             log.warning("job.left_to_rescue", job=held.id.path, error=str(exc))
         self._forget(held)

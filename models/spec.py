@@ -71,7 +71,7 @@ class Item:
 
     prompt: str
     negative_prompt: str  # "" for none
-    seed: int  # 0 <= seed < 2**32
+    seed: int  # chosen by us: 0 <= seed < 2**32; a client may ask for any that JavaScript reads exactly, and below 0
     guidance_scale: float
 
 

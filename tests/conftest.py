@@ -14,7 +14,13 @@ from tests.parts.fake_gcs import GcsServer, gcs_server
 from tests.parts.firestore_emulator import FirestoreEmulator, firestore_emulator
 from tests.parts.missing import NotTested, PartMissing, skip_or_fail
 
-OUR_OWN_VARIABLES = {"EASELD_FIRESTORE_EMULATOR_JAR", "EASELD_NOT_TESTED_FILE"}  # the harness reads them
+OUR_OWN_VARIABLES = {
+    "EASELD_FIRESTORE_EMULATOR_JAR",
+    "EASELD_FUZZ",
+    "EASELD_FUZZ_SEED",
+    "EASELD_LIVES",
+    "EASELD_NOT_TESTED_FILE",
+}  # the harness reads them
 FOREIGN_VARIABLES = {
     "FIRESTORE_EMULATOR_HOST",
     "GOOGLE_APPLICATION_CREDENTIALS",

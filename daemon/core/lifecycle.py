@@ -106,7 +106,7 @@ def complete(document: Document, now: datetime, *, token: str, outcome: Outcome)
 
 def fail(document: Document, now: datetime, *, token: str, error: JobError) -> Changes | Refusal:
     """End a held job that another attempt would not help."""
-    lease = _held(document, token)
+    lease = _undisturbed(document, token)
     if isinstance(lease, Refusal):
         return lease
     return failed(document, error, token=token)
@@ -116,7 +116,7 @@ def retry(
     document: Document, now: datetime, *, token: str, error: JobError, delay: timedelta, max_attempts: int
 ) -> Changes | Refusal:
     """Give a job back after a passing trouble, to be tried after ``delay``; fail it when its attempts are spent."""
-    lease = _held(document, token)
+    lease = _undisturbed(document, token)
     if isinstance(lease, Refusal):
         return lease
     record = Record.of(document.fields or {})
