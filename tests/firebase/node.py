@@ -43,13 +43,12 @@ def _install(npm: str) -> None:
 
 
 def run(
-    node: str, script: str, *arguments: str | Path, environment: Mapping[str, str], within: float
+    node: str, script: Path, *arguments: str | Path, within: float, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script of this folder to its end, which must come ``within`` seconds."""
+    """Run a script to its end, which must come ``within`` seconds."""
     return subprocess.run(
-        [node, FOLDER / script, *arguments],
-        cwd=FOLDER,
-        env={**os.environ, **environment},
+        [node, script, *arguments],
+        env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
         timeout=within,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.firebase.node import run
+from tests.firebase.node import FOLDER, run
 from tests.parts.firestore_emulator import FirestoreEmulator
 
 FIREBASE = Path(__file__).parents[2] / "firebase"
@@ -24,7 +24,7 @@ def test_a_user_may_write_what_the_contract_says_and_nothing_else(
 ) -> None:
     """Each write that an app makes is allowed in each state, and what only a worker may write is refused to it."""
     arguments = (RULES, firestore_emulator.new_project())
-    rules = run(node, "rules.mjs", *arguments, environment=firestore_emulator.environment, within=WITHIN)
+    rules = run(node, FOLDER / "rules.mjs", *arguments, environment=firestore_emulator.environment, within=WITHIN)
     assert rules.returncode == 0, rules.stdout + rules.stderr
     counted = re.fullmatch(r"rules: allowed=(\d+) forbidden=(\d+) wrong=0", rules.stdout.strip())
     assert counted is not None, rules.stdout
