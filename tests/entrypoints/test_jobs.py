@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+from functools import partial
 from typing import Any
 
 import pytest
 
+from daemon.adapters.sqlite import SqliteStore
+from daemon.core.job import Collection, JobId
+from daemon.core.submission import submit
 from tests.entrypoints.conftest import COMMAND, QuickEaseld
 from tests.parts.process import killed_with_us
 
@@ -167,10 +171,15 @@ def test_a_job_that_is_not_there_is_one_line(
 def test_a_name_that_two_jobs_have_asks_for_more(quick: QuickEaseld) -> None:
     """An image and a video may share their id: then the collection must be named, or the whole path."""
     queue(quick, "alice", "a")
-    queue(quick, "bob", "b", "--video")
-    assert quick("show", "bob/b", "--json").json["num_frames"] == 16
-    assert quick("show", "generations/alice/images/a", "--json").json["file_uid"] == "a"
-    assert quick("show", "alice/videos/a").status == 1
+    store = SqliteStore(quick.folder / "data" / "jobs.db")  # the command line would find the image and leave it at that
+    video = JobId(user_id="alice", collection=Collection.VIDEOS, file_uid="a")
+    store.update(video, partial(submit, values={"prompt": "a cat", "num_frames": 16}))
+    store.close()
+    ended = quick("show", "alice/a")
+    assert ended.status == 2
+    assert ended.complaint == "easeld: there are two jobs alice/a: say alice/images/a or alice/videos/a"
+    assert quick("show", "alice/videos/a", "--json").json["num_frames"] == 16
+    assert "num_frames" not in quick("show", "generations/alice/images/a", "--json").json
 
 
 def test_a_hostile_prompt_cannot_steer_the_terminal(quick: QuickEaseld) -> None:

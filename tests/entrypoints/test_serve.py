@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -12,7 +14,7 @@ import av
 import pytest
 from PIL import Image
 
-from tests.entrypoints.conftest import Easeld
+from tests.entrypoints.conftest import COMMAND, ENDS_WITHIN, Easeld
 
 
 def media(address: str) -> Path:
@@ -44,6 +46,27 @@ def test_up_makes_what_is_submitted_and_drains_on_sigterm(easeld: Easeld) -> Non
     assert "Traceback" not in ended.err
     assert f"media   {easeld.folder / 'data' / 'media'}" in ended.out
     assert "easeld submit" in ended.out
+
+
+def test_waiting_on_a_terminal_shows_a_bar(easeld: Easeld) -> None:
+    """Where somebody looks, the same changes are one line that moves."""
+    ours, theirs = pty.openpty()
+    shown = b""
+    with easeld.up():
+        submitting = subprocess.Popen(
+            [*COMMAND, "submit", "a cat", "--id", "a", "--wait"],
+            env={**easeld.environment, "COLUMNS": "100", "TERM": "xterm"},
+            stdout=subprocess.DEVNULL,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        with suppress(OSError):  # how Linux says that the other end is closed; macOS says it by an empty read
+            while more := os.read(ours, 4096):
+                shown += more
+        os.close(ours)
+        assert submitting.wait(timeout=ENDS_WITHIN) == 0
+    for part in ("image a", "━", "uploaded"):
+        assert part in shown.decode()
 
 
 def test_a_job_that_fails_is_status_1_with_its_document(easeld: Easeld) -> None:
