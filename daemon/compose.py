@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
 from daemon import fitness
 from daemon.claiming import Claimer
-from daemon.core.errors import WrongSettings
 from daemon.core.job import Collection, Document
-from daemon.core.policy import Fleet, Policy
+from daemon.core.policy import Policy
 from daemon.core.ports import BlobStore, Store
 from daemon.heartbeat import Heartbeat
 from daemon.listener import Listener
@@ -21,67 +20,18 @@ from daemon.publish import Publisher
 from daemon.rescue import Cancellations, Rescue
 from daemon.room import Room
 from daemon.service import Service
+from daemon.serving import policy, served
 from daemon.settings import Settings
 from daemon.shutdown import Shutdown
 from daemon.stores import open_blobs, open_store
 from daemon.worker import Worker
-from models import catalog
 from models.errors import ModelError
 from models.keeper import Keeper
-from models.spec import ModelKeeper, ModelSpec, Task
+from models.spec import ModelKeeper
 
 __all__ = ["open_blobs", "open_store", "policy", "served", "service"]
 
 log = structlog.get_logger(__name__)
-
-
-def served(settings: Settings) -> dict[str, ModelSpec]:
-    """The models that the settings name, in their order.
-
-    Raises:
-        WrongSettings: there is no such model, or none at all.
-    """
-    if not settings.models:
-        raise WrongSettings("EASELD_MODELS: name at least one model")
-    return _models("EASELD_MODELS", settings.models, settings)
-
-
-def policy(settings: Settings, models: Mapping[str, ModelSpec]) -> Policy:
-    """What a worker with these settings decides by.
-
-    Raises:
-        WrongSettings: the declared fleet names a model that there is not.
-    """
-    everywhere = _models("EASELD_FLEET", settings.fleet, settings)
-    fleet = Fleet(models=frozenset(everywhere), defaults=_defaults(everywhere), unserved_after=settings.unserved_after)
-    return Policy(
-        models=models,
-        defaults=_defaults(models),
-        fleet=fleet if everywhere else None,
-        lease_seconds=settings.lease,
-        settling_seconds=settings.settling,
-        max_queue_seconds=settings.max_queue_age,
-        max_attempts=settings.max_attempts,
-        max_prompt_characters=settings.max_prompt,
-    )
-
-
-def _models(setting: str, names: Sequence[str], settings: Settings) -> dict[str, ModelSpec]:
-    try:
-        known = catalog.with_entries(settings.catalog)
-    except catalog.WrongEntry as exc:
-        raise WrongSettings(f"EASELD_CATALOG: {exc}") from exc
-    if unknown := [name for name in names if name not in known]:
-        raise WrongSettings(f"{setting}: no such model: {', '.join(unknown)}; there are {', '.join(known)}")
-    return {name: known[name] for name in names}
-
-
-def _defaults(models: Mapping[str, ModelSpec]) -> dict[Task, str]:
-    """The first model of each task."""
-    defaults: dict[Task, str] = {}
-    for name, spec in models.items():
-        defaults.setdefault(spec.task, name)
-    return defaults
 
 
 def service(
@@ -130,6 +80,7 @@ def service(
         listener_alive=lambda: queue.alive,
         ended=report,
         max_batch=settings.max_batch,
+        quota=settings.quota,
     )
     cancellations = Cancellations(store, heartbeat, cancelled=report)
     cancels = Listener(

@@ -8,22 +8,18 @@ from typing import Annotated
 import typer
 
 from daemon import settings as all_settings
-from daemon.core.errors import WrongSettings
 from daemon.entrypoints.present import print_table
-from models import catalog
+from daemon.serving import catalogue, served
 from models.spec import ModelSpec
 
 
 def models(json: Annotated[bool, typer.Option("--json", help="Print a JSON list and nothing else.")] = False) -> None:
     """List the models, and which of them are served."""
     settings = all_settings.load()
-    try:
-        known = catalog.with_entries(settings.catalog)
-    except catalog.WrongEntry as exc:
-        raise WrongSettings(f"EASELD_CATALOG: {exc}") from exc
+    ours = served(settings)
     rows = [
-        {"name": name, "task": spec.task.value, "source": source(spec), "served": name in settings.models}
-        for name, spec in known.items()
+        {"name": name, "task": spec.task.value, "source": source(spec), "served": name in ours}
+        for name, spec in catalogue(settings).items()
     ]
     if json:
         print(json_format.dumps(rows, indent=2))

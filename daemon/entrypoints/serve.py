@@ -51,7 +51,7 @@ def _run(settings: Settings, *, everything: bool = False) -> NoReturn:
     """
     from daemon import compose
 
-    compose.served(settings)
+    compose.policy(settings, compose.served(settings))
     logs.configure(level=settings.log_level, json=settings.log_json, prompts=settings.log_prompts)
     shutdown = Shutdown()
     shutdown.listen()

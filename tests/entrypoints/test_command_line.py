@@ -53,13 +53,18 @@ def test_a_wrong_setting_ends_a_client_command(command: tuple[str, ...], quick: 
     assert not (quick.folder / "data").exists()
 
 
-def test_a_model_that_nobody_knows_is_a_wrong_setting(easeld: Easeld) -> None:
+@pytest.mark.parametrize("setting", ["EASELD_MODELS", "EASELD_FLEET"])
+def test_a_model_that_nobody_knows_is_a_wrong_setting(setting: str, easeld: Easeld) -> None:
     """The complaint names those that there are, and the store has not been opened."""
-    ended = easeld("up", EASELD_MODELS="null-image,mona-lisa")
+    ended = easeld("up", **{setting: "null-image,mona-lisa"})
     assert ended.status == 2
-    assert "mona-lisa" in ended.complaint
-    assert "sdxl" in ended.complaint
+    assert ended.complaint.startswith(f"easeld: wrong setting: {setting}: no such model: mona-lisa; there are ")
     assert not (easeld.folder / "data").exists()
+
+
+def test_models_refuses_a_model_that_nobody_knows(quick: QuickEaseld) -> None:
+    """As the daemon would: a list without it would look as if all were well."""
+    assert quick("models", EASELD_MODELS="mona-lisa").status == 2
 
 
 def test_a_settings_file_that_is_not_there_is_a_wrong_setting(quick: QuickEaseld) -> None:
