@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import google_crc32c
 import structlog
@@ -20,7 +21,15 @@ from daemon import encode
 from daemon.core import lifecycle
 from daemon.core.errors import BlobsUnavailable, Interrupted, LeaseLost, Retryable, StoreUnavailable
 from daemon.core.job import Document
-from daemon.core.objects import ContentType, Mark, Present, check_name, is_orphan, object_names, place
+from daemon.core.objects import (
+    ContentType,
+    Mark,
+    Present,
+    check_name,
+    is_orphan,
+    object_names,
+    place,
+)
 from daemon.core.policy import Outcome
 from daemon.core.ports import BlobStore, Store
 from daemon.core.record import Record
@@ -66,7 +75,9 @@ class Publisher:
             held.progress = replace(held.progress, phase="uploading")
             generations = [self._upload(held, name, file) for name, file in zip(names, files, strict=True)]
             held.timings["upload"] = time.monotonic() - encoded
-        return self._complete(held, [self.blobs.address(name) for name in names], generations, video_info(held, frames))
+        return self._complete(
+            held, [self.blobs.address(name, held.mark) for name in names], generations, video_info(held, frames)
+        )
 
     def clean(self, held: Held) -> None:
         """Delete what this document's claims have left in the bucket and neither a lease nor its result names.
@@ -107,7 +118,7 @@ class Publisher:
                 mark=held.mark,
                 crc32c=checksum,
                 content_type=ContentType.PNG if is_image else ContentType.MP4,
-                may_adopt=own_name or self.blobs.address(name) in held.replaces,
+                may_adopt=own_name or any(addresses_object(address, name) for address in held.replaces),
             )
             if isinstance(placement, Present):
                 return placement.generation
@@ -172,3 +183,8 @@ def video_info(held: Held, frames: Sequence[Frames]) -> dict[str, Any] | None:
     fps = held.work.request.fps
     width, height = encode.even(width), encode.even(height)
     return {"frames": count, "fps": fps, "duration_seconds": count / fps, "width": width, "height": height}
+
+
+def addresses_object(address: str, name: str) -> bool:
+    """Whether an address, in whatever style, is that of the object ``name`` in some bucket."""
+    return unquote(urlsplit(address).path).endswith("/" + name)

@@ -6,7 +6,7 @@ import os
 import socket
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from platformdirs import user_cache_path, user_data_path
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     public_base: str = Field(
         "https://storage.googleapis.com", description="Start of the media's addresses with `gcs`, before the bucket."
     )
+    addresses: Literal["public", "signed", "token"] = Field(
+        "public", description="Form of the media's addresses with `gcs`: `signed` ones are good for seven days."
+    )
     prefix: str = Field("generating", description="First folder of every object's name.")
 
     worker: str = Field(
@@ -105,9 +108,16 @@ class Settings(BaseSettings):
     finishing: int = Field(4, ge=1, description="Jobs that are encoded and uploaded at the same time, at most.")
     patience: float = Field(600.0, ge=0.0, description="How long finished media wait for a bucket that is away.")
     grace: float = Field(25.0, ge=0.0, description="After SIGTERM: how long a running job may take to end.")
+    exit_when_idle: float | None = Field(
+        None, gt=0.0, description="End after so long without work, for a paid machine to stop itself. Default: never."
+    )
     max_attempts: int = Field(3, ge=1, description="Attempts until a job fails for good.")
     max_queue_age: float = Field(86_400.0, gt=0.0, description="Jobs that waited longer fail.")
     max_prompt: int = Field(10_000, ge=1, description="Characters in a prompt, at most.")
+
+    quota: int | None = Field(
+        None, ge=1, description="Queued and processing jobs that a user may have at once. Default: any number."
+    )
 
     shim_host: str = Field("127.0.0.1", description="Address of the shim; any but loopback needs a key.")
     shim_port: int = Field(8000, ge=0, le=65_535, description="Port of the shim; 0: a free one.")
@@ -118,6 +128,15 @@ class Settings(BaseSettings):
         default=["easeld"], min_length=1, description="Endpoint ids that the shim answers to."
     )
     shim_rate: float | None = Field(None, gt=0.0, description="Calls a minute with one key, at most.")
+
+    http_host: str = Field("127.0.0.1", description="Address of a worker's `/healthz`, `/readyz` and `/metrics`.")
+    http_port: int | None = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description="Port of the same; 0: a free one. Default: none, because several workers on one machine cannot "
+        "share a port.",
+    )
 
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least severity that is logged.")
     log_json: bool | None = Field(None, description="Log JSON. Default: unless standard error is a terminal.")

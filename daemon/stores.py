@@ -34,7 +34,7 @@ def open_blobs(settings: Settings) -> BlobStore:
         root = settings.data / "media"
         root.mkdir(parents=True, exist_ok=True)
         return FolderBlobs(root, root.resolve().as_uri())
-    from daemon.adapters.gcs import GcsBlobs
+    from daemon.adapters.gcs import AddressStyle, GcsBlobs
 
     return GcsBlobs.connect(
         bucket=settings.bucket or "",
@@ -42,6 +42,7 @@ def open_blobs(settings: Settings) -> BlobStore:
         credentials=_secret(settings),
         prefix=settings.prefix,
         base=settings.public_base,
+        style=AddressStyle(settings.addresses),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from daemon.core.job import Collection, Decide, Document, JobId, Refusal
-from daemon.core.objects import Placement, StoredObject
+from daemon.core.objects import Mark, Placement, StoredObject
 
 
 class Subscription(Protocol):
@@ -68,11 +68,17 @@ class Store(Protocol):
         """Queued and processing documents with ``cancel_requested: true``."""
         ...
 
-    def newest(self, *, status: str, limit: int, user_id: str | None = None) -> list[Document]:
-        """Documents of one status, all users' or one's, by ``created_at``, the newest first: for people to look at.
+    def newest(
+        self, *, status: str, limit: int, user_id: str | None = None, before: datetime | None = None
+    ) -> list[Document]:
+        """Documents of one status, all users' or one's, by ``created_at``, the newest first.
 
-        As in the window, what has no ``created_at`` is not seen.
+        With ``before``, only those created before that time. What has no ``created_at`` is not seen, as in the window.
         """
+        ...
+
+    def queued(self, collections: Sequence[Collection]) -> int:
+        """How many documents are queued, counted by the store and not read; other apps' of that shape among them."""
         ...
 
     def now(self) -> datetime:
@@ -120,8 +126,8 @@ class BlobStore(Protocol):
         """Every object whose name starts with ``prefix``."""
         ...
 
-    def address(self, name: str) -> str:
-        """The address that clients use, percent-encoded."""
+    def address(self, name: str, mark: Mark) -> str:
+        """The address under which clients fetch what this claim writes, percent-encoded."""
         ...
 
     def probe(self) -> list[str]:
@@ -129,3 +135,23 @@ class BlobStore(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Supervisor(Protocol):
+    """Whoever started this process and restarts it: systemd, or nobody. Nothing here fails or waits."""
+
+    def ready(self) -> None:
+        """Say that the start is over."""
+        ...
+
+    def status(self, text: str) -> None:
+        """Say what the process does, in one line for a person."""
+        ...
+
+    def alive(self) -> None:
+        """Say that it lives; the supervisor kills what has not said so for too long."""
+        ...
+
+    def stopping(self) -> None:
+        """Say that the end has begun."""
+        ...

@@ -82,7 +82,7 @@ def test_an_object_is_a_file_of_its_name(root: Path, blobs: FolderBlobs, source:
     put(blobs, source)
     assert (root / NAME).read_bytes() == b"picture"
     assert staged(root) == []
-    assert blobs.address(NAME) == f"file:///media/{NAME}"
+    assert blobs.address(NAME, Mark(document="d", token="t", attempt=1, claimed=1)) == f"file:///media/{NAME}"
 
 
 def test_several_processes_create_each_object_once(root: Path, source: Path) -> None:

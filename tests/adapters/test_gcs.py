@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import google_crc32c
 import pytest
 from google.cloud.storage import Bucket
 
-from daemon.adapters.gcs import GcsBlobs
+from daemon.adapters.gcs import AddressStyle, GcsBlobs
 from daemon.core.errors import BlobsUnavailable, Retryable, WrongSettings
 from daemon.core.objects import ContentType, Mark, Placement
 from tests.parts.fake_gcs import GcsServer
@@ -176,9 +178,52 @@ def test_a_bucket_that_takes_wrong_bytes_is_caught(
 def test_the_address_is_the_contract_s() -> None:
     """Also for the buckets that Firebase makes."""
     blobs = GcsBlobs(client=_NoClient(), bucket="app.firebasestorage.app")
-    assert blobs.address("generating/user 1/image/file456_1.png") == (
+    assert blobs.address("generating/user 1/image/file456_1.png", MARK) == (
         "https://storage.googleapis.com/app.firebasestorage.app/generating/user%201/image/file456_1.png"
     )
+
+
+def test_a_token_address_is_firebase_s_and_the_object_carries_the_token(
+    gcs_server: GcsServer, bucket: Bucket, content: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As getDownloadURL() would give it; another claim's address has another token."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url)
+    blobs = GcsBlobs.connect(bucket=bucket.name, style=AddressStyle.TOKEN)
+    blobs.put(NAME, content, placement(content))
+    found = blobs.look(NAME)
+    assert found is not None
+    token = found.metadata["firebaseStorageDownloadTokens"]
+    assert blobs.address(NAME, MARK) == (
+        f"https://firebasestorage.googleapis.com/v0/b/{bucket.name}/o/"
+        f"generating%2Fuser%2Fimage%2Ffile.png?alt=media&token={token}"
+    )
+    assert blobs.address(NAME, replace(MARK, token="another")) != blobs.address(NAME, MARK)
+    blobs.close()
+
+
+def test_a_signed_address_is_signed_with_the_key_and_good_for_seven_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key signs by itself; nothing is sent."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    key = service_account_key(project="app")
+    blobs = GcsBlobs.connect(bucket="app.appspot.com", credentials=key, style=AddressStyle.SIGNED)
+    address = urlsplit(blobs.address("generating/user 1/image/f.png", MARK))
+    query = parse_qs(address.query)
+    assert (address.netloc, address.path) == (
+        "storage.googleapis.com",
+        "/app.appspot.com/generating/user%201/image/f.png",
+    )
+    assert query["X-Goog-Expires"] == ["604800"]
+    assert query["X-Goog-Signature"]
+    blobs.close()
+
+
+def test_credentials_that_cannot_sign_are_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Application default credentials of a person have no key."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    blobs = GcsBlobs.connect(bucket="b", style=AddressStyle.SIGNED)
+    with pytest.raises(WrongSettings, match="cannot sign"):
+        blobs.address(NAME, MARK)
+    blobs.close()
 
 
 class _NoClient:

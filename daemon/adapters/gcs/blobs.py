@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote
 
 import requests
 from google.api_core.exceptions import NotFound
@@ -15,11 +14,19 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud.storage import Client
 from google.oauth2 import service_account
 
+from daemon.adapters.gcs.addresses import (
+    PUBLIC,
+    TOKENS,
+    AddressStyle,
+    download_token,
+    public_address,
+    signed_address,
+    token_address,
+)
 from daemon.adapters.gcs.calls import CALL_TIMEOUT, ONCE, Calls, ConditionFailed, grant
 from daemon.core.errors import BlobsUnavailable, Retryable, WrongSettings
-from daemon.core.objects import ContentType, Placement, StoredObject
+from daemon.core.objects import ContentType, Mark, Placement, StoredObject
 
-PUBLIC = "https://storage.googleapis.com"  # the base of addresses, by contract
 CACHE_CONTROL = (
     "public, no-cache"  # a new life replaces the object: whoever keeps a copy must ask whether it still holds
 )
@@ -42,19 +49,21 @@ class GcsBlobs:
         bucket: str,
         prefix: str = "generating",
         base: str = PUBLIC,
+        style: AddressStyle = AddressStyle.PUBLIC,
         cache_control: str = CACHE_CONTROL,
         deadline: float = DEADLINE,
     ) -> None:
         """Use a client.
 
-        ``prefix`` is the folder for the probe's object, ``base`` the start of every public address, ``deadline`` the
-        seconds for one operation with its retries.
+        ``prefix`` is the folder for the probe's object, ``base`` the start of every address, ``style`` its form,
+        ``deadline`` the seconds for one operation with its retries.
         """
         self._client = client
         self._bucket = client.bucket(bucket)
         self._name = bucket
         self._prefix = prefix
         self._base = base.rstrip("/")
+        self._style = style
         self._cache_control = cache_control
         account = getattr(client, "_credentials", None)
         self._calls = Calls(bucket=bucket, account=getattr(account, "service_account_email", None), deadline=deadline)
@@ -107,7 +116,7 @@ class GcsBlobs:
             content_type=placement.content_type,
             generation=placement.generation,
             crc32c=placement.crc32c,
-            metadata=placement.mark.metadata(),
+            metadata=placement.mark.metadata() | self._token(name, placement.mark),
         )
 
     def _put(
@@ -159,13 +168,27 @@ class GcsBlobs:
             for blob in self._client.list_blobs(self._bucket, prefix=prefix, fields=LISTED, **self._calls.paging):
                 yield _stored(blob)
 
-    def address(self, name: str) -> str:
-        """The public address, as the contract has it."""
-        return f"{self._base}/{self._name}/{quote(name, safe='/~')}"
+    def address(self, name: str, mark: Mark) -> str:
+        """The address of the object that a claim writes, in the style of the settings.
+
+        Raises:
+            WrongSettings: it has to be signed, and the credentials cannot.
+        """
+        match self._style:
+            case AddressStyle.PUBLIC:
+                return public_address(self._base, self._name, name)
+            case AddressStyle.TOKEN:
+                return token_address(self._base, self._name, name, download_token(name, mark.token))
+            case AddressStyle.SIGNED:
+                return signed_address(self._bucket.blob(name), self._base)
+
+    def _token(self, name: str, mark: Mark) -> dict[str, str]:
+        return {TOKENS: download_token(name, mark.token)} if self._style is AddressStyle.TOKEN else {}
 
     def probe(self) -> list[str]:
         """Write a small object, fetch it without credentials, and delete it."""
         name = f"{self._prefix}/easeld-probe-{secrets.token_hex(8)}.png"
+        mark = Mark(document="easeld-probe", token=secrets.token_hex(8), attempt=0, claimed=0)
         try:
             generation = self._put(
                 name,
@@ -173,11 +196,11 @@ class GcsBlobs:
                 content_type=ContentType.PNG,
                 generation=0,
                 crc32c=None,
-                metadata={},
+                metadata=self._token(name, mark),
             )
         except BlobsUnavailable as exc:
             return [str(exc)]
-        troubles = self._fetched(self.address(name))
+        troubles = self._fetched(self.address(name, mark))
         try:
             if generation is not None:
                 self.delete(name, generation)
