@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 from pydantic import SecretStr
@@ -97,6 +97,8 @@ def _kind(annotation: Any) -> str:
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType, Annotated):
         return _kind(arguments[0])
+    if origin is Literal:
+        return _choices(arguments)
     if origin is list:
         return f"list of {_kind(arguments[0])}s"
     if origin is dict:
