@@ -20,6 +20,7 @@ from daemon.core.policy import Policy, Ticket
 from daemon.core.ports import Store
 from daemon.core.record import holder
 from daemon.held import Held
+from daemon.quota import Quota
 
 log = structlog.get_logger(__name__)
 
@@ -44,8 +45,10 @@ class Claimer:
         listener_alive: Callable[[], bool],
         ended: Callable[[Document], None],
         max_batch: int,
+        quota: int | None = None,
     ) -> None:
         self._store = store
+        self._quota = Quota(store=store, most=quota)
         self._policy = policy
         self._worker = worker
         self._collections = collections
@@ -152,7 +155,8 @@ class Claimer:
             return None
         ticket, began = self.ticket(), time.monotonic()
         try:
-            result = self._store.claim(document, partial(lifecycle.take, policy=self._policy, ticket=ticket))
+            take = partial(lifecycle.take, policy=self._policy, ticket=ticket)
+            result = self._store.claim(document, self._quota.decision(document, take))
         except DocumentTooLarge as exc:
             self._give_up(document, exc)
             return None

@@ -80,6 +80,7 @@ def service(
         listener_alive=lambda: queue.alive,
         ended=report,
         max_batch=settings.max_batch,
+        quota=settings.quota,
     )
     cancellations = Cancellations(store, heartbeat, cancelled=report)
     cancels = Listener(

@@ -13,7 +13,7 @@ from typing import Any
 
 from daemon.adapters.boot_clock import MachineClock, from_microseconds, to_microseconds
 from daemon.adapters.database import Log, connect, prepare, transaction
-from daemon.adapters.sqlite_rows import SCHEMA, age_key, columns, decode, encode
+from daemon.adapters.sqlite_rows import MOMENT, SCHEMA, age_key, columns, decode, encode
 from daemon.adapters.sqlite_wake import Doorbell, Watcher, read_marks
 from daemon.core.errors import DocumentTooLarge, StoreUnavailable
 from daemon.core.job import Changes, Collection, Decide, Document, Fields, JobId, Refusal, Status, Why, apply
@@ -109,13 +109,17 @@ class SqliteStore:
             limit,
         )
 
-    def newest(self, *, status: str, limit: int, user_id: str | None = None) -> list[Document]:
+    def newest(
+        self, *, status: str, limit: int, user_id: str | None = None, before: datetime | None = None
+    ) -> list[Document]:
+        last = None if before is None else to_microseconds(before)
         folder = "generations/" if user_id is None else f"generations/{user_id}/"
         return self._query(
             "documents_by_name",
             "status = ? AND created_rank IS NOT NULL AND collection IS NOT NULL AND substr(path, 1, ?) = ?"
+            " AND (? IS NULL OR created_rank = ? AND created_value < ?)"
             " ORDER BY created_rank DESC, created_value DESC, path DESC",
-            (str(status), len(folder), folder),
+            (str(status), len(folder), folder, last, MOMENT, last),
             limit,
         )
 

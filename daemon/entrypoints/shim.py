@@ -49,7 +49,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
         """Queue a generation. The same call again is never a second generation."""
         access.check(request, endpoint_id)
         submission = _parse(await read_input(request), settings)
-        return answers.accepted(await calls.run(partial(submit, store, submission)))
+        return answers.accepted(await calls.run(partial(submit, store, submission, quota=settings.quota)))
 
     @app.get("/healthz", tags=["health"])
     async def healthz() -> dict[str, str]:

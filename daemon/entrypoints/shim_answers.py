@@ -17,10 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from daemon.core.errors import DocumentTooLarge, Rejected, StoreUnavailable
 from daemon.core.job import JobId
+from daemon.entrypoints.submitting import QuotaReached
 
 log = structlog.get_logger(__name__)
 
 AWAY = 5  # seconds after which a client may ask again while the store is away
+FULL = 10  # seconds after which a user may have room for another job
 PLACES = 5  # how many frames of an unforeseen error are logged
 
 
@@ -75,6 +77,8 @@ async def refused(_request: Request, exc: Exception) -> Response:
             return failure(exc.status, str(exc), exc.headers)
         case Rejected():
             return failure(400, str(exc))
+        case QuotaReached():
+            return failure(429, str(exc), {"Retry-After": str(FULL)})
         case DocumentTooLarge():
             log.info("call.too_large", error=str(exc))
             return failure(400, "Validation failed: the document would be too large")
@@ -86,7 +90,7 @@ async def refused(_request: Request, exc: Exception) -> Response:
     raise exc
 
 
-HANDLED = (Refused, Rejected, DocumentTooLarge, StoreUnavailable, HTTPException)
+HANDLED = (Refused, Rejected, QuotaReached, DocumentTooLarge, StoreUnavailable, HTTPException)
 
 
 class LastResort:

@@ -9,19 +9,29 @@ import structlog
 from daemon.core import submission as submissions
 from daemon.core.job import Collection, Document, JobId, Refusal
 from daemon.core.ports import Store
+from daemon.core.quotas import message
 from daemon.core.request import Submission
+from daemon.quota import Quota
 
 log = structlog.get_logger(__name__)
 
 
-def submit(store: Store, submission: Submission) -> JobId:
+class QuotaReached(Exception):
+    """The call's user has as many jobs as the quota allows."""
+
+
+def submit(store: Store, submission: Submission, *, quota: int | None = None) -> JobId:
     """Write a valid call into its document, and return which that is.
 
     Raises:
+        QuotaReached: its user may not add a job now.
         StoreUnavailable: the store is away; nothing is half written.
         DocumentTooLarge: the document would be.
     """
     document = find(store, submission)
+    if quota is not None and not Quota(store=store, most=quota).has_room(document):
+        log.info("call.over_quota", job=document.id.path)
+        raise QuotaReached(message(quota))
     written = store.update(document, partial(submissions.submit, values=submission.values))
     outcome = written.why.name.lower() if isinstance(written, Refusal) else "written"
     log.info("call.accepted", job=document.id.path, outcome=outcome)

@@ -420,6 +420,20 @@ def test_newest_is_one_status_newest_first(database: Database, store: Store) -> 
     assert names(store.newest(status="completed", limit=3)) == []
 
 
+def test_newest_before_a_time_is_what_was_created_earlier(database: Database, store: Store) -> None:
+    """Neither what was created at that very time nor what has a ``created_at`` that is no time."""
+    for minute in range(4):
+        write(store, image(f"i{minute}"), status="queued", created_at=OLD + timedelta(minutes=minute))
+    write(store, video("v"), status="queued", created_at=OLD + timedelta(seconds=30))
+    for name, moment in (("null", None), ("number", 0), ("text", "2000")):
+        database.client.set(image(name).path, {"status": "queued", "created_at": moment})
+    before = OLD + timedelta(minutes=2)
+    for user in ("user", None):
+        assert names(store.newest(status="queued", limit=9, user_id=user, before=before)) == ["i1", "v", "i0"]
+        assert names(store.newest(status="queued", limit=2, user_id=user, before=before)) == ["i1", "v"]
+    assert names(store.newest(status="queued", limit=9, user_id="another", before=before)) == []
+
+
 def test_paths_that_are_no_jobs_are_left_out(database: Database, store: Store) -> None:
     """Other apps have collections called ``images`` too; they neither show up nor use up the limit."""
     fields = {"status": "queued", "created_at": OLD, "cancel_requested": True, "modified": OLD}

@@ -185,12 +185,16 @@ class FirestoreStore:
         asked = [queries.by_name(self._client, collection, status) for collection in collections]
         return self._reader.merged(asked, None, limit, after)
 
-    def newest(self, *, status: str, limit: int, user_id: str | None = None) -> list[Document]:
+    def newest(
+        self, *, status: str, limit: int, user_id: str | None = None, before: datetime | None = None
+    ) -> list[Document]:
         """Documents of one status, newest first."""
         if user_id is None:
             asked = [queries.newest(self._client, collection, status) for collection in Collection]
         else:
             asked = [queries.newest_of(self._client, user_id, collection, status) for collection in Collection]
+        if before is not None:
+            asked = [queries.created_before(query, before) for query in asked]
         return self._reader.merged(asked, "created_at", limit, None, descending=True)
 
     def stale(self, *, before: datetime, limit: int) -> list[Document]:
