@@ -42,6 +42,7 @@ class Heartbeat:
         self._tried: dict[JobId, float] = {}
         self._lock = Lock()
         self._wake = Event()
+        self._busy_at = time.monotonic()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="renew")
 
     def keep(self, held: Held) -> None:
@@ -56,11 +57,18 @@ class Heartbeat:
             if self._held.get(held.id) is held:
                 del self._held[held.id]
                 self._tried.pop(held.id, None)
+                self._busy_at = time.monotonic()
                 self._noted()
 
     def held(self) -> list[Held]:
         with self._lock:
             return list(self._held.values())
+
+    @property
+    def busy_at(self) -> float:
+        """The last moment, by the monotonic clock, at which anything was held."""
+        with self._lock:
+            return time.monotonic() if self._held else self._busy_at
 
     def look(self, jobs: Iterable[JobId]) -> None:
         """Renew these at once, where they are ours: a hint says that something about them has changed."""

@@ -30,7 +30,7 @@ class Rescue:
 
     def __init__(self, store: Store, policy: Policy, *, interval: float, rescued: Callable[[Document], None]) -> None:
         self._store = store
-        self._interval = interval
+        self.interval = interval
         self._lease = timedelta(seconds=policy.lease_seconds)
         self._expire = partial(lifecycle.expire, max_attempts=policy.max_attempts, max_expiries=policy.max_expiries)
         self._rescued = rescued
@@ -56,7 +56,7 @@ class Rescue:
                 self.look()
             except StoreUnavailable as exc:
                 log.warning("rescue.postponed", error=str(exc))
-            stopped.wait(self._interval * random.uniform(0.8, 1.2))
+            stopped.wait(self.interval * random.uniform(0.8, 1.2))
 
     def look(self) -> None:
         """One pass.

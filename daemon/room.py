@@ -69,6 +69,11 @@ class Room:
             self._finishing += change
             self._changed.notify_all()
 
+    @property
+    def in_finishing(self) -> int:
+        """The jobs in the finisher."""
+        return self._finishing
+
     def close(self) -> list[Held]:
         """Let ``take`` return ``None`` from now on; what was ready and will not run here."""
         with self._changed:

@@ -13,17 +13,21 @@ import structlog
 
 from daemon import deadman, fitness, preemption
 from daemon.core.errors import StoreUnavailable
+from daemon.core.ports import Supervisor
 from daemon.heartbeat import Heartbeat
 from daemon.listener import Listener
 from daemon.own_claims import OwnClaims
 from daemon.rescue import Cancellations, Rescue
 from daemon.shutdown import EXIT_BROKEN, Shutdown
+from daemon.vitals import CLAIMING, Vitals
 from daemon.worker import Worker
 
 log = structlog.get_logger(__name__)
 
 INTERRUPT = 1.0  # seconds from the interruption of what runs to the end of the process
 LOOK_EVERY = 0.05  # seconds
+FEED_EVERY = 1.0  # seconds between two signs of life to the supervisor, and between two looks at whether we idle
+CALL = 60.0  # seconds between two signs of life of a thread that calls the store, besides its own pauses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,9 @@ class Service:
     own_claims: OwnClaims | None
     step_limit: float
     check: Callable[[], None]  # in the device's thread, before anything is claimed: raises Unfit, else loads the models
-    status: Callable[[str], None]  # what the worker does, in words for a person
+    supervisor: Supervisor
+    vitals: Vitals
+    exit_when_idle: float | None  # seconds without work after which the worker ends; it goes on for ever without
 
     def run(self) -> int:
         """Work until told to stop; the exit status. Ends within the grace and 2 seconds from being told.
@@ -51,20 +57,28 @@ class Service:
         this ends the process.
         """
         ended = Event()
+        asked, draining = self.vitals.asked(ended), self.vitals.asked(self.shutdown.draining)
         beside = [
-            self._thread("heartbeat", partial(self.heartbeat.run, ended)),
-            self._thread("rescue", partial(self.rescue.run, self.shutdown.draining)),
-            self._thread("cancellations", partial(self.cancellations.run, ended)),
-            *(self._thread(f"listen-{listener.name}", partial(listener.run, ended)) for listener in self.listeners),
+            self._thread("heartbeat", partial(self.heartbeat.run, asked), within=30.0),
+            self._thread("rescue", partial(self.rescue.run, draining), within=2 * self.rescue.interval + CALL),
+            self._thread("cancellations", partial(self.cancellations.run, asked), within=5.0 + CALL),
+            *(
+                self._thread(f"listen-{listener.name}", partial(listener.run, asked), within=30.0 + CALL)
+                for listener in self.listeners
+            ),
+            self._thread("supervision", partial(self._supervise, ended)),
         ]
         if preemption.on_google_cloud():
-            beside.append(self._thread("preemption", partial(preemption.watch, self.shutdown, ended)))
+            watch = partial(preemption.watch, self.shutdown, asked)
+            beside.append(self._thread("preemption", watch, within=75.0 + CALL))
         claiming = Event()
         device = self._thread("device", partial(self._device, claiming))
+        self.supervisor.ready()
         while not self.shutdown.draining.is_set():
             self.shutdown.draining.wait(3600.0)  # signals are handled between two waits
         self.worker.claimer.wake.set()
-        self.status("draining")
+        self.supervisor.stopping()
+        self._do("draining")
         deadline = time.monotonic() + (self.grace if claiming.is_set() else 0.0)
         while self._busy(device) and time.monotonic() < deadline and not self.shutdown.now.is_set():
             time.sleep(LOOK_EVERY)
@@ -82,15 +96,18 @@ class Service:
         return self.shutdown.status
 
     def _device(self, claiming: Event) -> None:
-        draining = self.shutdown.draining
-        if not fitness.until_fit(self.check, draining, unfit=lambda why: self.status(f"unfit: {why}")):
+        draining = self.vitals.asked(self.shutdown.draining)
+        self._do("loading the models")
+        if not fitness.until_fit(self.check, draining, unfit=lambda why: self._do(f"unfit: {why}")):
             return
         self._take_back()
         claiming.set()
-        claim = self._thread("claim", self.worker.claim)
-        self._thread("deadman", partial(deadman.watch, self.worker, draining, scale=self.step_limit))
+        claim = self._thread("claim", partial(self.worker.claim, draining), within=30.0 + CALL)
+        self._thread("deadman", partial(deadman.watch, self.worker, draining, scale=self.step_limit), within=CALL)
+        if self.exit_when_idle is not None:
+            self._thread("idleness", partial(self._end_when_idle, self.exit_when_idle), within=CALL)
         log.info("worker.claiming")
-        self.status("claiming")
+        self._do(CLAIMING)
         self.worker.device()
         claim.join()
 
@@ -99,6 +116,31 @@ class Service:
             self.rescue.give_back(self.own_claims.left_behind if self.own_claims else ())
         except StoreUnavailable as exc:
             log.warning("job.left_to_rescue", error=str(exc))
+
+    def _do(self, what: str) -> None:
+        """Say what the worker does, unless it ends: then that is the last word."""
+        if what == CLAIMING and self.shutdown.draining.is_set():
+            return
+        self.vitals.doing = what
+        self.supervisor.status(what)
+
+    def _supervise(self, ended: Event) -> None:
+        """Tell the supervisor that we live, as long as every thread does; whoever is silent is named in the log."""
+        known: list[str] = []
+        while not ended.wait(FEED_EVERY):
+            silent = self.vitals.silent()
+            if silent != known:
+                log.error("worker.silent", threads=silent) if silent else log.info("worker.moving")
+                known = silent
+            if not silent:
+                self.supervisor.alive()
+
+    def _end_when_idle(self, seconds: float) -> None:
+        began, draining = time.monotonic(), self.vitals.asked(self.shutdown.draining)
+        while not draining.wait(FEED_EVERY):
+            if time.monotonic() - max(began, self.heartbeat.busy_at) >= seconds:
+                self.shutdown.drain(f"no work for {seconds:g} s")
+                return
 
     def _busy(self, device: Thread) -> bool:
         return device.is_alive() or bool(self.heartbeat.held())
@@ -112,8 +154,8 @@ class Service:
         for thread in threads:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
-    def _thread(self, name: str, run: Callable[[], None]) -> Thread:
-        """Start a thread whose death stops the worker loudly."""
+    def _thread(self, name: str, run: Callable[[], None], *, within: float | None = None) -> Thread:
+        """Start a thread whose death stops the worker loudly, and which gives signs of life ``within`` seconds."""
 
         def guarded() -> None:
             try:
@@ -121,7 +163,11 @@ class Service:
             except Exception as exc:
                 log.exception("worker.broken", thread=name)
                 self.shutdown.stop(f"the thread {name} died: {exc}", status=EXIT_BROKEN)
+            else:
+                self.vitals.forget(name)
 
+        if within is not None:
+            self.vitals.expect(name, within=within)
         thread = Thread(target=guarded, name=name, daemon=True)
         thread.start()
         return thread

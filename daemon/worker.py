@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from threading import Event
 from typing import TYPE_CHECKING
 
 import structlog
@@ -25,7 +26,7 @@ from daemon.core.errors import (
     Retryable,
     StoreUnavailable,
 )
-from daemon.core.job import Document, Why
+from daemon.core.job import Document, Status, Why
 from daemon.core.policy import Policy
 from daemon.generation import Generation
 from daemon.heartbeat import Heartbeat
@@ -59,9 +60,8 @@ class Worker:
     shutdown: Shutdown
     metrics: Metrics
 
-    def claim(self) -> None:
+    def claim(self, draining: Event) -> None:
         """Claim while there is room, until the worker drains; then give back what the device has not begun."""
-        draining = self.shutdown.draining
         while not draining.is_set():
             if not self.room.wait_for_claim(LOOK_EVERY):
                 continue
@@ -177,6 +177,8 @@ class Worker:
             if not isinstance(result, Document):  # cancelled or changed meanwhile, say
                 self.settle(held)
                 return
+            if (result.fields or {}).get("status") == Status.QUEUED:
+                self.metrics.retries.inc()
             self.report(result, error=str(error))
         except (StoreUnavailable, DocumentTooLarge) as exc:
             log.warning("job.left_to_rescue", job=held.id.path, error=str(exc))
@@ -196,6 +198,8 @@ class Worker:
         fields = document.fields or {}
         status, task = str(fields.get("status")), document.id.collection.task.value
         self.metrics.jobs.labels(task, status).inc()
+        if status == Status.FAILED:
+            self.metrics.failures.labels(str(fields.get("error_type"))).inc()
         for stage, seconds in more.items():
             if isinstance(seconds, float):
                 self.metrics.stages.labels(stage).observe(seconds)

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from models.errors import DeviceUnfit
+from models.spec import Memory
 
 GIBIBYTE = 2**30  # bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """A device's memory in bytes. ``free`` counts what torch has cached and would use again."""
-
-    free: int
-    total: int
 
 
 def choose(wanted: str | None = None) -> torch.device:

@@ -19,7 +19,7 @@ from models.spec import Family
 if TYPE_CHECKING:
     import torch
 
-    from models.spec import ModelSpec, OnLoad, Resident
+    from models.spec import Memory, ModelSpec, OnLoad, Resident
 
 WORKING_MEMORY = 2 * 2**30  # bytes: what a call needs besides the weights, at the least
 
@@ -51,6 +51,7 @@ class Keeper:
         self._threads = threads
         self._local_files_only = local_files_only
         self._free_memory = free_memory
+        self._device: torch.device | None = None
         self._residents: OrderedDict[str, Resident] = OrderedDict()  # the least recently used first
 
     @property
@@ -72,6 +73,17 @@ class Keeper:
         self._residents.move_to_end(spec.name)
         return self._residents[spec.name]
 
+    def memory(self) -> Memory | None:
+        """As ``ModelKeeper.memory`` says."""
+        if self._device is None:
+            return None
+        from models import device as devices
+
+        try:
+            return devices.memory(self._device)
+        except RuntimeError:  # a lost device tells nothing
+            return None
+
     def close(self) -> None:
         """Let go of every model."""
         self._residents.clear()
@@ -84,7 +96,7 @@ class Keeper:
         from models import device as devices
         from models.failure import first_line, is_device_lost, is_out_of_memory
 
-        device = devices.choose(self._wanted_device)
+        device = self._device = devices.choose(self._wanted_device)
         if self._threads is not None:
             devices.use_threads(self._threads)
         folder = weights.folder(

@@ -94,6 +94,14 @@ OnLoad = Callable[[str], None]
 """``on_load(what)`` is called while a model loads, with a few words for a person."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """A device's memory in bytes. ``free`` counts what torch has cached and would use again."""
+
+    free: int
+    total: int
+
+
 class Resident(Protocol):
     """A loaded model. Not thread safe: one thread, the device's, calls it."""
 
@@ -129,5 +137,9 @@ class ModelKeeper(Protocol):
         ...
 
     def is_resident(self, name: str) -> bool: ...
+
+    def memory(self) -> Memory | None:
+        """The device's memory, from any thread; ``None`` while no model has needed a device, or it cannot tell."""
+        ...
 
     def close(self) -> None: ...

@@ -123,6 +123,16 @@ class SqliteStore:
             limit,
         )
 
+    def queued(self, collections: Sequence[Collection]) -> int:
+        with self._reading() as connection:
+            return int(
+                connection.execute(
+                    "SELECT count(*) FROM documents INDEXED BY documents_by_name"  # noqa: S608 - question marks only
+                    f" WHERE status = 'queued' AND collection IN ({_marks(collections)})",
+                    collections,
+                ).fetchone()[0]
+            )
+
     def now(self) -> datetime:
         return from_microseconds(self._clock.since_boot() + self._ahead)
 

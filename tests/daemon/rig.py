@@ -22,7 +22,7 @@ from daemon.core.request import Submission
 from daemon.core.submission import submit
 from daemon.service import Service
 from daemon.shutdown import Shutdown
-from models.spec import Call, ModelSpec, OnLoad, OnStep, Resident
+from models.spec import Call, Memory, ModelSpec, OnLoad, OnStep, Resident
 from tests.contracts.sqlite_client import SqliteClient
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ class Device:
 
     def is_resident(self, name: str) -> bool:
         return True
+
+    def memory(self) -> Memory | None:
+        return Memory(free=3, total=4)
 
     def close(self) -> None: ...
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from heapq import merge
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
+from google.cloud.firestore_v1.base_aggregation import AggregationResult
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
 from google.cloud.firestore_v1.query import Query
 
@@ -68,6 +69,12 @@ class Reader:
         for snapshot in page[:1]:
             self._clock.saw(as_datetime(snapshot.read_time))
         return page
+
+    def count(self, query: Query) -> int:
+        """How many documents a query would find, counted by the server."""
+        with translated("counting documents", project=self._client.project):
+            [[result]] = cast("list[list[AggregationResult]]", query.count().get(**self._client.limits))
+        return int(result.value)
 
     def close(self) -> None:
         """End the threads."""

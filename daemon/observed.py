@@ -1,0 +1,96 @@
+"""A store whose calls are counted, timed, and signs of life of the threads that make them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from daemon.core.errors import StoreUnavailable
+from daemon.core.job import Collection, Decide, Document, JobId, Refusal
+from daemon.core.ports import Store, Subscription
+from daemon.metrics import Metrics
+from daemon.vitals import Vitals
+
+
+class ObservedStore:
+    """Implements ``daemon.core.ports.Store`` by asking another one."""
+
+    def __init__(self, store: Store, *, metrics: Metrics, vitals: Vitals) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._vitals = vitals
+
+    def read(self, job: JobId) -> Document:
+        with self._call("read"):
+            return self._store.read(job)
+
+    def update(self, target: Document | JobId, decide: Decide) -> Document | Refusal:
+        with self._call("update"):
+            return self._store.update(target, decide)
+
+    def claim(self, document: Document, decide: Decide) -> Document | Refusal:
+        with self._call("claim"):
+            return self._store.claim(document, decide)
+
+    def window(self, collections: Sequence[Collection], *, limit: int, after: Document | None = None) -> list[Document]:
+        with self._call("window"):
+            return self._store.window(collections, limit=limit, after=after)
+
+    def by_name(
+        self, collections: Sequence[Collection], *, status: str, limit: int, after: Document | None = None
+    ) -> list[Document]:
+        with self._call("by_name"):
+            return self._store.by_name(collections, status=status, limit=limit, after=after)
+
+    def stale(self, *, before: datetime, limit: int) -> list[Document]:
+        with self._call("stale"):
+            return self._store.stale(before=before, limit=limit)
+
+    def cancelling(self, *, limit: int) -> list[Document]:
+        with self._call("cancelling"):
+            return self._store.cancelling(limit=limit)
+
+    def newest(
+        self, *, status: str, limit: int, user_id: str | None = None, before: datetime | None = None
+    ) -> list[Document]:
+        with self._call("newest"):
+            return self._store.newest(status=status, limit=limit, user_id=user_id, before=before)
+
+    def queued(self, collections: Sequence[Collection]) -> int:
+        with self._call("queued"):
+            return self._store.queued(collections)
+
+    def now(self) -> datetime:
+        return self._store.now()
+
+    def listen(self, collections: Sequence[Collection], wake: Callable[[], None]) -> Subscription:
+        with self._call("listen"):
+            return self._store.listen(collections, wake)
+
+    def listen_cancellations(self, wake: Callable[[], None]) -> Subscription:
+        with self._call("listen_cancellations"):
+            return self._store.listen_cancellations(wake)
+
+    def probe(self) -> list[str]:
+        return self._store.probe()
+
+    def close(self) -> None:
+        self._store.close()
+
+    @contextmanager
+    def _call(self, operation: str) -> Iterator[None]:
+        self._vitals.sign()
+        began = time.monotonic()
+        try:
+            yield
+        except StoreUnavailable as exc:
+            self._metrics.store_errors.labels(operation).inc()
+            self._vitals.store_trouble = str(exc)
+            raise
+        else:
+            self._vitals.store_trouble = None
+        finally:
+            self._metrics.store_calls.labels(operation).observe(time.monotonic() - began)
+            self._vitals.sign()
