@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
 from daemon import fitness
+from daemon.adapters.systemd import Systemd
+from daemon.backlog import Backlog
 from daemon.claiming import Claimer
 from daemon.core.job import Collection, Document
 from daemon.core.policy import Policy
-from daemon.core.ports import BlobStore, Store
+from daemon.core.ports import BlobStore, Store, Supervisor
 from daemon.heartbeat import Heartbeat
 from daemon.listener import Listener
-from daemon.metrics import Metrics
+from daemon.metrics import Metrics, Sample
+from daemon.observed import ObservedStore
 from daemon.own_claims import OwnClaims
 from daemon.publish import Publisher
 from daemon.rescue import Cancellations, Rescue
@@ -24,6 +27,7 @@ from daemon.serving import policy, served
 from daemon.settings import Settings
 from daemon.shutdown import Shutdown
 from daemon.stores import open_blobs, open_store
+from daemon.vitals import Vitals
 from daemon.worker import Worker
 from models.errors import ModelError
 from models.keeper import Keeper
@@ -41,9 +45,9 @@ def service(
     *,
     shutdown: Shutdown,
     keeper: ModelKeeper | None = None,
-    status: Callable[[str], None] = lambda _: None,
+    supervisor: Supervisor | None = None,
 ) -> Service:
-    """Put one worker together; ``keeper`` stands in for the one that the settings describe.
+    """Put one worker together; ``keeper`` and ``supervisor`` stand in for those of the settings and environment.
 
     Raises:
         WrongSettings: the settings do not fit together.
@@ -51,7 +55,8 @@ def service(
     models = served(settings)
     rules = policy(settings, models)
     collections = list(Collection) if rules.fleet else [Collection.of(task) for task in rules.defaults]
-    metrics = Metrics()
+    metrics, vitals = Metrics(), Vitals()
+    store = ObservedStore(store, metrics=metrics, vitals=vitals)
     keeper = keeper or Keeper(cache_dir=settings.cache, device=settings.device, threads=settings.threads)
     own_claims = _own_claims(settings)
     heartbeat = Heartbeat(
@@ -71,7 +76,8 @@ def service(
     def wake_claimer() -> None:
         claimer.wake.set()
 
-    queue = Listener("queue", lambda: store.listen(collections, wake_claimer), mended=metrics.mends.inc)
+    mended = metrics.mends.labels
+    queue = Listener("queue", lambda: store.listen(collections, wake_claimer), mended=mended("queue").inc)
     claimer = Claimer(
         store,
         rules,
@@ -84,7 +90,9 @@ def service(
     )
     cancellations = Cancellations(store, heartbeat, cancelled=report)
     cancels = Listener(
-        "cancellations", lambda: store.listen_cancellations(cancellations.wake.set), mended=metrics.mends.inc
+        "cancellations",
+        lambda: store.listen_cancellations(cancellations.wake.set),
+        mended=mended("cancellations").inc,
     )
     worker = Worker(
         policy=rules,
@@ -99,6 +107,7 @@ def service(
         shutdown=shutdown,
         metrics=metrics,
     )
+    _show(metrics, settings, worker, vitals, Backlog(store, collections))
     return Service(
         worker=worker,
         heartbeat=heartbeat,
@@ -111,8 +120,39 @@ def service(
         own_claims=own_claims,
         step_limit=settings.step_limit,
         check=lambda: _check(keeper, rules, settings),
-        status=status,
+        supervisor=supervisor or Systemd.of_environment(),
+        vitals=vitals,
+        exit_when_idle=settings.exit_when_idle,
     )
+
+
+def _show(metrics: Metrics, settings: Settings, worker: Worker, vitals: Vitals, backlog: Backlog) -> None:
+    """Add to the metrics what is read when somebody looks."""
+
+    def waiting(of: str) -> Iterable[Sample]:
+        found = backlog.look()
+        return [] if found is None else [((), getattr(found, of))]
+
+    def memory() -> Iterable[Sample]:
+        found = worker.keeper.memory()
+        return [] if found is None else [(("free",), found.free), (("total",), found.total)]
+
+    def resident() -> Iterable[Sample]:
+        return [((name,), worker.keeper.is_resident(name)) for name in worker.policy.models]
+
+    metrics.describe(worker=settings.worker)
+    metrics.gauge("easeld_claiming", "Whether this worker claims jobs", lambda: vitals.idle_reason() is None)
+    metrics.gauge("easeld_silent_threads", "Threads that have stopped moving", lambda: len(vitals.silent()))
+    metrics.gauge("easeld_held_jobs", "Jobs that this worker holds", lambda: len(worker.heartbeat.held()))
+    metrics.gauge("easeld_finishing_jobs", "Jobs being encoded and uploaded", lambda: worker.room.in_finishing)
+    metrics.gauges("easeld_queue_depth", "Queued jobs of the tasks served here, any worker's", lambda: waiting("depth"))
+    metrics.gauges(
+        "easeld_oldest_queued_seconds",
+        "Time since the job at the head of the queue was written",
+        lambda: waiting("oldest"),
+    )
+    metrics.gauges("easeld_model_resident", "Whether the model is loaded", resident, labels=("model",))
+    metrics.gauges("easeld_device_memory_bytes", "The device's memory", memory, labels=("state",))
 
 
 def _own_claims(settings: Settings) -> OwnClaims | None:

@@ -30,7 +30,7 @@ from daemon.adapters.firestore.listener import Hints
 from daemon.adapters.firestore.reading import Reader, as_document
 from daemon.adapters.firestore.times import Moment, StoreClock, as_datetime, as_version, from_version
 from daemon.core.errors import StoreUnavailable
-from daemon.core.job import DELETE, Changes, Collection, Decide, Document, JobId, Refusal, Why, apply, fill
+from daemon.core.job import DELETE, Changes, Collection, Decide, Document, JobId, Refusal, Status, Why, apply, fill
 from daemon.core.ports import Subscription
 
 TRIES = 10  # of one update against quicker writers
@@ -206,6 +206,12 @@ class FirestoreStore:
         """Active documents with ``cancel_requested: true``."""
         asked = [queries.cancelling(self._client, collection) for collection in Collection]
         return self._reader.merged(asked, None, limit, None)
+
+    def queued(self, collections: Sequence[Collection]) -> int:
+        """How many documents are queued; an aggregation costs one read for each thousand counted."""
+        return sum(
+            self._reader.count(queries.by_name(self._client, collection, Status.QUEUED)) for collection in collections
+        )
 
     # Time, hints, health
 
