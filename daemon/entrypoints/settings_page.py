@@ -1,7 +1,11 @@
-"""Writes ``docs/settings.md`` from the settings themselves: ``python -m daemon.entrypoints.settings_page``."""
+"""Writes what lists every setting, from the settings themselves: ``python -m daemon.entrypoints.settings_page``.
+
+That is the page ``docs/settings.md``, and ``systemd/easeld.env``, the environment file of the services.
+"""
 
 from __future__ import annotations
 
+import textwrap
 import types
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +19,7 @@ from pydantic_core import PydanticUndefined
 from daemon.settings import CONFIG, Settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+ENVIRONMENT_FILE = Path(__file__).parents[2] / "systemd" / "easeld.env"
 HEAD = f"""# Settings
 
 <!-- Written by `python -m daemon.entrypoints.settings_page` from daemon/settings.py: change it there. -->
@@ -48,6 +53,22 @@ Durations are in seconds.
 | Environment | TOML | Value | Default | What it does |
 |---|---|---|---|---|
 """
+ENVIRONMENT_HEAD = """\
+# Settings of the easeld services: remove the # before what you set, then restart (systemctl restart easeld.target).
+# What stands behind a # is the default. Written by `python -m daemon.entrypoints.settings_page`.
+# Only root reads this file; systemd hands its lines to the services. JSON goes between single quotes.
+
+# A service account's key, where the machine has no account of its own: root:easeld, mode 0640.
+#GOOGLE_APPLICATION_CREDENTIALS=/etc/easeld/key.json
+
+# For models on the hub that ask for a login; and nothing is fetched any more once all of them are there.
+#HF_TOKEN=
+#HF_HUB_OFFLINE=1
+"""
+SERVICE_DEFAULTS = {  # what the units set, which goes before the default of the code
+    "data": "/var/lib/easeld",
+    "cache": "/var/cache/easeld",
+}
 KINDS = {
     int: "whole number",
     float: "number",
@@ -63,10 +84,23 @@ def page() -> str:
     return HEAD + "".join(_row(name, field) for name, field in Settings.model_fields.items())
 
 
+def environment_file() -> str:
+    """The whole environment file: every setting, commented out."""
+    return ENVIRONMENT_HEAD + "".join(_lines(name, field) for name, field in Settings.model_fields.items())
+
+
 def main() -> None:
-    """Write the page."""
+    """Write both."""
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(), encoding="utf-8")
+    ENVIRONMENT_FILE.write_text(environment_file(), encoding="utf-8")
+
+
+def _lines(name: str, field: FieldInfo) -> str:
+    description = f"{field.description} ({_value(field).replace('`', '')})"
+    comment = "\n".join(textwrap.wrap(description, 116, initial_indent="# ", subsequent_indent="# "))
+    default = SERVICE_DEFAULTS.get(name) or _default(field).strip("`")
+    return f"\n{comment}\n#EASELD_{name.upper()}={default}\n"
 
 
 def _row(name: str, field: FieldInfo) -> str:

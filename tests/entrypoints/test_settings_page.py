@@ -15,3 +15,16 @@ def test_every_setting_is_on_the_page_and_described() -> None:
     for name, field in Settings.model_fields.items():
         assert f"| `EASELD_{name.upper()}` | `{name}` |" in page
         assert field.description
+
+
+def test_the_environment_file_of_the_services_is_what_the_settings_say() -> None:
+    """The same command writes it."""
+    assert settings_page.ENVIRONMENT_FILE.read_text(encoding="utf-8") == settings_page.environment_file()
+
+
+def test_the_environment_file_changes_nothing_until_somebody_edits_it() -> None:
+    """Every setting is there, and every line is a comment."""
+    lines = settings_page.environment_file().splitlines()
+    assert all(line.startswith("#") for line in lines if line)
+    for name in Settings.model_fields:
+        assert any(line.startswith(f"#EASELD_{name.upper()}=") for line in lines)
