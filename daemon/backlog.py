@@ -49,10 +49,6 @@ class Backlog:
                 self._thread.submit(self._ask)
         return self._waiting if self._answered.wait(PATIENCE) else None
 
-    def close(self) -> None:
-        """Ask no more."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
     def _ask(self) -> None:
         try:
             head = self._store.window(self._collections, limit=1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import structlog
 import typer
@@ -17,6 +17,9 @@ from daemon import settings as all_settings
 from daemon.core.ports import Store
 from daemon.settings import BlobsKind, Settings, StoreKind
 from daemon.shutdown import Shutdown
+
+if TYPE_CHECKING:
+    from daemon.service import Service
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +53,7 @@ def _run(settings: Settings, *, everything: bool = False) -> NoReturn:
         StoreUnavailable: the store is away.
     """
     from daemon import compose
+    from daemon.entrypoints import worker_health
 
     compose.policy(settings, compose.served(settings))
     logs.configure(level=settings.log_level, json=settings.log_json, prompts=settings.log_prompts)
@@ -63,18 +67,19 @@ def _run(settings: Settings, *, everything: bool = False) -> NoReturn:
         shutdown.stop("the store or the bucket cannot be used like this", status=EXIT_UNFIT)
         _end(shutdown.status)
     service = compose.service(settings, store, blobs, shutdown=shutdown)
-    with _shim(settings, store) if everything else nullcontext() as address:
-        if address is not None:
-            print(_hints(settings, address), flush=True)
+    with ExitStack() as servers:
+        if everything:
+            print(_hints(settings, servers.enter_context(_shim(settings, store, service))), flush=True)
+        servers.enter_context(worker_health.serving(settings, service))
         status = service.run()
     log.info("worker.ended", status=status)
     _end(status)
 
 
-def _shim(settings: Settings, store: Store) -> AbstractContextManager[str]:
+def _shim(settings: Settings, store: Store, worker: Service) -> AbstractContextManager[str]:
     from daemon.entrypoints.shim_server import serving
 
-    return serving(settings, store)
+    return serving(settings, store, worker=worker)
 
 
 def _hints(settings: Settings, shim: str) -> str:

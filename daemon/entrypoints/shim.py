@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,17 +18,22 @@ from daemon.entrypoints import shim_answers as answers
 from daemon.entrypoints.shim_access import Access
 from daemon.entrypoints.shim_body import read_input
 from daemon.entrypoints.shim_calls import Calls
-from daemon.entrypoints.shim_health import Readiness
+from daemon.entrypoints.shim_health import health
 from daemon.entrypoints.shim_openapi import RUNSYNC, describe
 from daemon.entrypoints.submitting import submit
 from daemon.settings import Settings
 
+if TYPE_CHECKING:
+    from daemon.service import Service  # with all that a worker needs and a shim does not have
 
-def create_app(settings: Settings, store: Store) -> FastAPI:
-    """The shim as an ASGI application on an open store, which stays its caller's."""
+
+def create_app(settings: Settings, store: Store, worker: Service | None = None) -> FastAPI:
+    """The shim as an ASGI application on an open store, which stays its caller's.
+
+    With a worker in the same process, health is the worker's, and its metrics are there too, behind the shim's key.
+    """
     calls = Calls()
     access = Access.of(settings)
-    readiness = Readiness(store)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -51,17 +56,13 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
         submission = _parse(await read_input(request), settings)
         return answers.accepted(await calls.run(partial(submit, store, submission, quota=settings.quota)))
 
-    @app.get("/healthz", tags=["health"])
-    async def healthz() -> dict[str, str]:
-        """Whether the process lives."""
-        return {"status": "ok"}
+    if worker is None:
+        app.include_router(health(store, calls))
+    else:
+        from daemon.entrypoints import worker_health
 
-    @app.get("/readyz", tags=["health"])
-    async def readyz() -> Response:
-        """Whether the store can be reached, so that calls will be accepted."""
-        await calls.run(readiness.check)
-        return answers.answer({"status": "ready"})
-
+        app.include_router(worker_health.health(worker))
+        app.include_router(worker_health.metrics(worker), dependencies=[Depends(access.known)])
     describe(app)
     return app
 

@@ -75,6 +75,14 @@ class Access:
         if wait > 0:
             raise Refused(429, "Too many requests, try again later", {"Retry-After": str(math.ceil(wait))})
 
+    def known(self, request: Request) -> None:
+        """Let in whoever has a key of ours; everybody where there is none.
+
+        Raises:
+            Refused: 401.
+        """
+        self._key(request.headers.get("authorization", ""))
+
     def _key(self, authorization: str) -> int:
         """Which of our keys it is; every one is compared, so that the time tells nothing."""
         if not self._digests:

@@ -1,4 +1,4 @@
-"""Whether the shim could accept a call now."""
+"""Whether the shim lives, and could accept a call now."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 
+from fastapi import APIRouter
+from starlette.responses import Response
+
 from daemon.core.job import Collection, JobId
 from daemon.core.ports import Store
+from daemon.entrypoints.shim_answers import answer
+from daemon.entrypoints.shim_calls import Calls
 
 FRESH = 5.0  # seconds: nobody makes us read the store more often by asking more often
 NOBODY = JobId(user_id="easeld", collection=Collection.IMAGES, file_uid="readyz")  # a document that never exists
@@ -32,3 +37,22 @@ class Readiness:
             if self._answered is None or self._clock() - self._answered > FRESH:
                 self._store.read(NOBODY)
                 self._answered = self._clock()
+
+
+def health(store: Store, calls: Calls) -> APIRouter:
+    """``/healthz`` and ``/readyz`` of a shim that runs alone."""
+    router = APIRouter(tags=["health"])
+    readiness = Readiness(store)
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Whether the process lives."""
+        return {"status": "ok"}
+
+    @router.get("/readyz")
+    async def readyz() -> Response:
+        """Whether the store can be reached, so that calls will be accepted."""
+        await calls.run(readiness.check)
+        return answer({"status": "ready"})
+
+    return router
