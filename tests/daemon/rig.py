@@ -17,7 +17,7 @@ from daemon import compose, settings
 from daemon.adapters.folder import FolderBlobs
 from daemon.adapters.sqlite import SqliteStore
 from daemon.core.job import SERVER_TIME, Changes, Collection, Document, JobId
-from daemon.core.ports import BlobStore, Store
+from daemon.core.ports import BlobStore, Store, Supervisor
 from daemon.core.request import Submission
 from daemon.core.submission import submit
 from daemon.service import Service
@@ -146,13 +146,15 @@ class Rig:
         return {found.name for found in self.blobs.objects("")}
 
     @contextmanager
-    def worker(self, **overrides: Any) -> Iterator[Running]:
+    def worker(self, *, supervisor: Supervisor | None = None, **overrides: Any) -> Iterator[Running]:
         """Run a worker until the block ends."""
         shutdown = Shutdown()
         quick = {"settling": 0.0, "heartbeat": 0.2, "progress_interval": 0.1, "rescue_interval": 0.2, "grace": 1.0}
         chosen = {"models": ["shapes", "motion"], **quick, **overrides}
         configured = settings.load(data=self.folder, **chosen)
-        service = compose.service(configured, self.store, self.blobs, shutdown=shutdown, keeper=self.device)
+        service = compose.service(
+            configured, self.store, self.blobs, shutdown=shutdown, keeper=self.device, supervisor=supervisor
+        )
         running = self.running = Running(service, shutdown)
         try:
             yield running
