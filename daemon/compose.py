@@ -55,7 +55,7 @@ def service(
     models = served(settings)
     rules = policy(settings, models)
     collections = list(Collection) if rules.fleet else [Collection.of(task) for task in rules.defaults]
-    metrics, vitals = Metrics(), Vitals()
+    metrics, vitals = Metrics(worker=settings.worker), Vitals()
     store = ObservedStore(store, metrics=metrics, vitals=vitals)
     keeper = keeper or Keeper(cache_dir=settings.cache, device=settings.device, threads=settings.threads)
     own_claims = _own_claims(settings)
@@ -107,7 +107,7 @@ def service(
         shutdown=shutdown,
         metrics=metrics,
     )
-    _show(metrics, settings, worker, vitals, Backlog(store, collections))
+    _show(metrics, worker, vitals, Backlog(store, collections))
     return Service(
         worker=worker,
         heartbeat=heartbeat,
@@ -126,7 +126,7 @@ def service(
     )
 
 
-def _show(metrics: Metrics, settings: Settings, worker: Worker, vitals: Vitals, backlog: Backlog) -> None:
+def _show(metrics: Metrics, worker: Worker, vitals: Vitals, backlog: Backlog) -> None:
     """Add to the metrics what is read when somebody looks."""
 
     def waiting(of: str) -> Iterable[Sample]:
@@ -140,19 +140,14 @@ def _show(metrics: Metrics, settings: Settings, worker: Worker, vitals: Vitals, 
     def resident() -> Iterable[Sample]:
         return [((name,), worker.keeper.is_resident(name)) for name in worker.policy.models]
 
-    metrics.describe(worker=settings.worker)
-    metrics.gauge("easeld_claiming", "Whether this worker claims jobs", lambda: vitals.idle_reason() is None)
-    metrics.gauge("easeld_silent_threads", "Threads that have stopped moving", lambda: len(vitals.silent()))
-    metrics.gauge("easeld_held_jobs", "Jobs that this worker holds", lambda: len(worker.heartbeat.held()))
-    metrics.gauge("easeld_finishing_jobs", "Jobs being encoded and uploaded", lambda: worker.room.in_finishing)
-    metrics.gauges("easeld_queue_depth", "Queued jobs of the tasks served here, any worker's", lambda: waiting("depth"))
-    metrics.gauges(
-        "easeld_oldest_queued_seconds",
-        "Time since the job at the head of the queue was written",
-        lambda: waiting("oldest"),
-    )
-    metrics.gauges("easeld_model_resident", "Whether the model is loaded", resident, labels=("model",))
-    metrics.gauges("easeld_device_memory_bytes", "The device's memory", memory, labels=("state",))
+    metrics.queue_depth.show_each(lambda: waiting("depth"))
+    metrics.oldest_queued.show_each(lambda: waiting("oldest"))
+    metrics.claiming.show(lambda: vitals.idle_reason() is None)
+    metrics.silent.show(lambda: len(vitals.silent()))
+    metrics.held.show(lambda: len(worker.heartbeat.held()))
+    metrics.finishing.show(lambda: worker.room.in_finishing)
+    metrics.resident.show_each(resident)
+    metrics.memory.show_each(memory)
 
 
 def _own_claims(settings: Settings) -> OwnClaims | None:

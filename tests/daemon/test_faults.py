@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
@@ -195,7 +196,7 @@ def test_an_unfit_machine_claims_nothing(rig: Rig) -> None:
 # Rescue
 
 
-def hold_and_die(rig: Rig, job: JobId, *, attempt: int = 1, **overrides: object) -> None:
+def hold_and_die(rig: Rig, job: JobId, *, attempt: int = 1, **overrides: Any) -> None:
     """Leave a job as a worker leaves it that is killed in the middle of a step."""
     rig.device.hold()
     with rig.worker(**overrides) as running:
