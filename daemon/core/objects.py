@@ -128,12 +128,13 @@ def place(
 def is_orphan(mark: Mark, fields: Fields | None) -> bool:
     """Whether an object with this mark belongs to no living claim and no result of its document.
 
-    ``fields`` come from a fresh read of ``mark.document``; for an absent document only the claim itself may clean up.
+    What a claim uploaded before it failed or was cancelled is an orphan: its result names no media. ``fields`` come
+    from a fresh read of ``mark.document``; for an absent document only the claim itself may clean up.
     """
     if fields is None:
         return False
     lease, result = holder(fields), Record.of(fields).result
-    return mark.token not in (lease and lease.token, result and result.token)
+    return mark.token not in (lease and lease.token, result and result.has_media and result.token)
 
 
 def check_name(name: str) -> None:

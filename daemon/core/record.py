@@ -29,6 +29,7 @@ class Result:
     token: str | None
     seed: int | None  # the seed that we wrote into the top-level field
     finished_at: datetime | None
+    has_media: bool  # whether it names objects; one that failed or was cancelled does not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,4 +139,5 @@ def _result(raw: object) -> Result | None:
         token=token if isinstance(token, str) else None,
         seed=seed if type(seed) is int else None,
         finished_at=moment(raw.get("finished_at")),
+        has_media=bool(raw.get("generations")),
     )

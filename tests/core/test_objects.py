@@ -145,6 +145,20 @@ def test_an_object_is_an_orphan_once_its_claim_is_over() -> None:
         assert orphan(paper)
 
 
+def test_what_was_uploaded_before_the_claim_failed_or_was_cancelled_is_an_orphan() -> None:
+    """The result carries the claim's token then, and names no media."""
+    ends: list[Any] = [
+        lambda paper: paper.fail(),
+        lambda paper: paper.update(cancel_requested=True).cancel("t1"),
+        lambda paper: paper.retry(maximum=1),
+    ]
+    for end in ends:
+        paper = started()
+        end(paper)
+        assert paper["status"] in ("failed", "cancelled")
+        assert orphan(paper)
+
+
 def test_an_object_of_an_absent_document_is_left_to_its_own_claim() -> None:
     """A document that cannot be read proves nothing."""
     assert not orphan(Paper())
