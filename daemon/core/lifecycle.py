@@ -1,12 +1,13 @@
 """Every transition of a job: pure decisions from a document and the store's time to the fields to write, or a refusal.
 
 ``take``, ``renew``, ``complete``, ``fail``, ``retry``, ``release`` and ``cancel`` are the worker's; ``expire`` is the
-rescue's; ``stop`` and ``requeue`` are the operator's. The shim's are in ``submission``. The worker's later writes all
-check the claim's token: that is the fence. Terminal states are written once in a life.
+rescue's; ``stop``, ``requeue`` and ``adopt`` are the operator's. The shim's are in ``submission``. The worker's later
+writes all check the claim's token: that is the fence. Terminal states are written once in a life.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -207,6 +208,27 @@ def requeue(document: Document, now: datetime) -> Changes | Refusal:
     if fields.get("status") not in TERMINAL:
         return Refusal(why=Why.DONE)
     return Changes(reason="job.requeued", fields=begun_anew(fields) | {"status": Status.QUEUED.value})
+
+
+def adopt(document: Document, now: datetime, *, untouched: timedelta, queue: bool) -> Changes | Refusal:
+    """Fail, or with ``queue`` queue again, what a worker that is none of ours has left ``processing``.
+
+    Only a document that nobody has written to for so long: the other worker may still be at it.
+    """
+    fields = document.fields
+    if fields is None:
+        return Refusal(why=Why.ABSENT)
+    if fields.get("status") != Status.PROCESSING:
+        return Refusal(why=Why.NOT_PROCESSING)
+    if Record.of(fields).lease is not None:
+        return Refusal(why=Why.ALIVE)
+    until = document.updated_at + untouched
+    if now < until:
+        return Refusal(why=Why.NOT_YET, until=until)
+    if queue:
+        return Changes(reason="job.adopted", fields=begun_anew(fields) | {"status": Status.QUEUED.value})
+    theirs = replace(document, fields={name: value for name, value in fields.items() if name != "easeld"})
+    return failed(theirs, JobError("The worker that had this job has stopped", error_type="RuntimeError"))
 
 
 def give_up(document: Document, now: datetime, *, token: str | None = None) -> Changes | Refusal:
