@@ -21,11 +21,12 @@ NOT_TESTED := build/not-tested.txt
 # Demo and tests show the same on every machine, so they never touch an accelerator.
 export EASELD_DEVICE := cpu
 
-.PHONY: help install demo test check lint format types rooms wheel paths fix clean
+.PHONY: help install demo test bench check lint format types rooms wheel paths fix clean
 
 help:
 	@echo "make demo    install, then make one image and one video with the small built-in models"
 	@echo "make test    the whole suite, with a real Firestore emulator and Cloud Storage server, and coverage"
+	@echo "make bench   what the queue costs, against bare loops and bare writes (BENCH=quick: a glimpse)"
 	@echo "make check   lint, format, types, import rules, the wheel"
 	@echo "make fix     let ruff mend what it can"
 	@echo "make clean   remove the virtual environment and everything built"
@@ -67,6 +68,10 @@ test: $(DEVELOPMENT)
 		$(BIN)/coverage report --fail-under=90 || status=1; \
 	fi; \
 	exit $$status
+
+# A row alone: .venv/bin/python -m benchmarks b
+bench: $(DEVELOPMENT)
+	@$(BIN)/python -m benchmarks
 
 check: lint format types rooms paths wheel
 

@@ -1,0 +1,150 @@
+"""The worker as it is, its outside wrapped so that it writes down when it did what. Argument: the file to write to.
+
+Each line is a ``Span`` as a JSON array. The clock is the machine's monotonic one, which all its processes share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from daemon import compose, encode
+from daemon import log as logs
+from daemon import settings as all_settings
+from daemon.core.job import Document
+from daemon.shutdown import Shutdown
+from models import keeper
+from models.spec import Call, ModelSpec, OnLoad, OnStep
+
+
+class Span(NamedTuple):
+    """Something that took from ``began`` to ``ended``, in seconds of the monotonic clock."""
+
+    kind: str  # "device", "encode", "upload", "claimed", "completed", "claiming"
+    label: str  # the path of a document, the name of an object, or the number of items
+    began: float
+    ended: float
+    thread: str
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Writes each span by one unbuffered write, so that whoever reads along sees it at once."""
+
+    descriptor: int
+
+    def note(self, kind: str, label: str, began: float) -> None:
+        """Something has just ended."""
+        span = Span(kind, label, began, time.monotonic(), threading.current_thread().name)
+        os.write(self.descriptor, json.dumps(span).encode() + b"\n")
+
+
+class _Wrapped:
+    """Everything that it does not say itself, it passes on."""
+
+    def __init__(self, inner: Any, recorder: Recorder) -> None:
+        self._inner = inner
+        self._recorder = recorder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class Store(_Wrapped):
+    """Notes claims and completions."""
+
+    def claim(self, document: Document, decide: Any) -> Any:
+        began = time.monotonic()
+        result = self._inner.claim(document, decide)
+        self._recorder.note("claimed", document.id.path, began)
+        return result
+
+    def update(self, target: Any, decide: Any) -> Any:
+        began = time.monotonic()
+        result = self._inner.update(target, decide)
+        if isinstance(result, Document) and (result.fields or {}).get("status") == "completed":
+            self._recorder.note("completed", result.id.path, began)
+        return result
+
+
+class Blobs(_Wrapped):
+    """Notes uploads, the look at the target included."""
+
+    def __init__(self, inner: Any, recorder: Recorder) -> None:
+        super().__init__(inner, recorder)
+        self._local = threading.local()
+
+    def look(self, name: str) -> Any:
+        self._local.began = time.monotonic()
+        return self._inner.look(name)
+
+    def put(self, name: str, *arguments: Any) -> Any:
+        result = self._inner.put(name, *arguments)
+        self._recorder.note("upload", name, getattr(self._local, "began", time.monotonic()))
+        return result
+
+
+class Keeper(_Wrapped):
+    """Notes pipeline calls, the model's own time."""
+
+    def resident(self, spec: ModelSpec, on_load: OnLoad) -> Any:
+        return Model(self._inner.resident(spec, on_load), self._recorder)
+
+
+class Model(_Wrapped):
+    """A resident of the watched keeper."""
+
+    def generate(self, call: Call, on_step: OnStep) -> Any:
+        began = time.monotonic()
+        frames = self._inner.generate(call, on_step)
+        self._recorder.note("device", str(len(call.items)), began)
+        return frames
+
+
+def observe_encoding(recorder: Recorder) -> None:
+    """Note the time that encoding takes."""
+    write_png: Callable[..., None] = encode.write_png
+
+    def noted(frames: Sequence[Any], path: Path) -> None:
+        began = time.monotonic()
+        write_png(frames, path)
+        recorder.note("encode", path.name, began)
+
+    encode.write_png = noted  # type: ignore[assignment]
+
+
+def main() -> None:
+    """Work until told to stop."""
+    recorder = Recorder(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+    settings = all_settings.load()
+    logs.configure(level=settings.log_level, json=False)
+    observe_encoding(recorder)
+    shutdown = Shutdown()
+    shutdown.listen()
+    kept = keeper.Keeper(cache_dir=settings.cache, device=settings.device, threads=settings.threads)
+    service = compose.service(
+        settings,
+        Store(compose.open_store(settings), recorder),
+        Blobs(compose.open_blobs(settings), recorder),
+        keeper=Keeper(kept, recorder),
+        shutdown=shutdown,
+    )
+    threading.Thread(target=_tell_when_claiming, args=(service, recorder), daemon=True).start()
+    os._exit(service.run())
+
+
+def _tell_when_claiming(service: Any, recorder: Recorder) -> None:
+    while service.vitals.idle_reason() is not None:
+        time.sleep(0.01)
+    recorder.note("claiming", "", time.monotonic())
+
+
+if __name__ == "__main__":
+    main()

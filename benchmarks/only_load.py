@@ -1,0 +1,15 @@
+"""The floor of row e: import and load the pipeline, as few lines as that takes. Argument: our cache folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from diffusers import StableDiffusionXLPipeline
+
+from models import builtin
+
+folder = builtin.folder("shapes", cache_dir=Path(sys.argv[1]))
+pipeline = StableDiffusionXLPipeline.from_pretrained(folder, use_safetensors=True, add_watermarker=False).to("cpu")
+print("ready", flush=True)
+sys.stdin.read()
