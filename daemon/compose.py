@@ -10,6 +10,7 @@ import structlog
 from daemon import fitness
 from daemon.adapters.systemd import Systemd
 from daemon.backlog import Backlog
+from daemon.chronicle import Chronicle
 from daemon.claiming import Claimer
 from daemon.core.job import Collection, Document
 from daemon.core.policy import Policy
@@ -122,6 +123,7 @@ def service(
         check=lambda: _check(keeper, rules, settings),
         supervisor=supervisor or Systemd.of_environment(),
         vitals=vitals,
+        chronicle=Chronicle(metrics=metrics, room=worker.room, heartbeat=heartbeat),
         exit_when_idle=settings.exit_when_idle,
     )
 

@@ -70,6 +70,11 @@ class Room:
             self._changed.notify_all()
 
     @property
+    def running(self) -> Sequence[Held]:
+        """The batch on the device."""
+        return self._running
+
+    @property
     def in_finishing(self) -> int:
         """The jobs in the finisher."""
         return self._finishing

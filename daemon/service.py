@@ -12,6 +12,7 @@ from threading import Event, Thread
 import structlog
 
 from daemon import deadman, fitness, preemption
+from daemon.chronicle import Chronicle
 from daemon.core.errors import StoreUnavailable
 from daemon.core.ports import Supervisor
 from daemon.heartbeat import Heartbeat
@@ -47,6 +48,7 @@ class Service:
     check: Callable[[], None]  # in the device's thread, before anything is claimed: raises Unfit, else loads the models
     supervisor: Supervisor
     vitals: Vitals
+    chronicle: Chronicle
     exit_when_idle: float | None  # seconds without work after which the worker ends; it goes on for ever without
 
     def run(self) -> int:
@@ -66,6 +68,7 @@ class Service:
                 self._thread(f"listen-{listener.name}", partial(listener.run, asked), within=30.0 + CALL)
                 for listener in self.listeners
             ),
+            self._thread("chronicle", partial(self.chronicle.run, asked), within=CALL),
             self._thread("supervision", partial(self._supervise, ended)),
         ]
         if preemption.on_google_cloud():

@@ -138,6 +138,14 @@ class Settings(BaseSettings):
         "share a port.",
     )
 
+    page: bool = Field(
+        True, description="Serve the operator page at `/`, from `easeld up` and where a worker has an HTTP port."
+    )
+    page_token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+        None,
+        description="Token of the page, 16 characters at least. Without it the page is on loopback addresses only.",
+    )
+
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least severity that is logged.")
     log_json: bool | None = Field(None, description="Log JSON. Default: unless standard error is a terminal.")
     log_prompts: bool = Field(False, description="Let prompts into the log.")

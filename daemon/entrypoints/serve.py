@@ -90,6 +90,7 @@ def _hints(settings: Settings, shim: str) -> str:
     return "\n".join(
         (
             f"easeld serves {', '.join(settings.models)}. Stop it with Ctrl-C.",
+            *([f"  look    {shim}/"] if settings.page else []),
             f"  call    {shim}/v2/{settings.shim_endpoints[0]}/runsync",
             f"  media   {folder / 'media'}",
             f'  submit  {where}easeld submit "a red circle on a blue background" --wait',

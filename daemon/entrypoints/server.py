@@ -58,6 +58,7 @@ def serving(app: FastAPI, listener: socket.socket, *, name: str) -> Iterator[Non
     try:
         yield
     finally:
+        app.state.closing = True  # streams end by themselves then: uvicorn would wait for them
         server.should_exit = True
         thread.join(GRACE + 1)
 

@@ -64,8 +64,12 @@ def create_app(settings: Settings, store: Store, worker: Service | None = None) 
         app.include_router(worker_health.health(worker))
         app.include_router(worker_health.metrics(worker), dependencies=[Depends(access.known)])
     describe(app)
+        from daemon.entrypoints.page import routes
     return app
 
 
+        page = routes.router(settings, worker, host=settings.shim_host)
+        if page is not None:
+            app.include_router(page)
 def _parse(fields: dict[str, Any], settings: Settings) -> Submission:
     return Submission.parse(fields, max_prompt_characters=settings.max_prompt)

@@ -101,13 +101,14 @@ def check_address(settings: Settings) -> None:
     Raises:
         WrongSettings: there is no key, and the address is not loopback.
     """
-    if not settings.shim_keys and not _is_loopback(settings.shim_host):
+    if not settings.shim_keys and not is_loopback(settings.shim_host):
         raise WrongSettings(
             f"EASELD_SHIM_HOST: others can reach {settings.shim_host}: set EASELD_SHIM_KEYS, or listen at 127.0.0.1"
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine reach an address, or a name."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

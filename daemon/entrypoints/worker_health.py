@@ -1,4 +1,4 @@
-"""A worker's ``/healthz``, ``/readyz`` and ``/metrics``: on an address of its own, or on the shim's beside it."""
+"""A worker's health, metrics and operator page: on an address of its own, or on the shim's beside it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from daemon.entrypoints import server
-from daemon.entrypoints.shim_answers import answer, failure
+from daemon.entrypoints.page import routes
+from daemon.entrypoints.shim_answers import HANDLED, answer, failure, refused
 from daemon.service import Service
 from daemon.settings import Settings
 
@@ -59,9 +60,12 @@ def serving(settings: Settings, worker: Service) -> Iterator[str | None]:
     if settings.http_port is None:
         yield None
         return
-    app = FastAPI(title="easeld worker", openapi_url=None)
+    app = FastAPI(title="easeld worker", openapi_url=None, exception_handlers=dict.fromkeys(HANDLED, refused))
     app.include_router(health(worker))
     app.include_router(metrics(worker))
+    page = routes.router(settings, worker, host=settings.http_host)
+    if page is not None:
+        app.include_router(page)
     names = "EASELD_HTTP_HOST, EASELD_HTTP_PORT"
     with (
         server.listening(settings.http_host, settings.http_port, settings=names) as listener,
