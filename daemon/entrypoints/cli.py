@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from daemon.core.errors import BlobsUnavailable, DocumentTooLarge, Rejected, StoreUnavailable, WrongSettings
-from daemon.entrypoints import adopt, catalogue, collect, jobs, operate, serve, shim_command, submit
+from daemon.entrypoints import adopt, catalogue, collect, doctor, jobs, operate, serve, shim_command, submit
 from daemon.entrypoints.opening import NoSuchJob
 from daemon.entrypoints.present import plain
 from daemon.settings import CONFIG
@@ -60,6 +60,9 @@ app.command(epilog=_examples("easeld cancel alice/4f2a"))(operate.cancel)
 app.command(epilog=_examples("easeld retry alice/4f2a"))(operate.retry)
 app.command(epilog=_examples("easeld adopt", "easeld adopt --queue --older-than 1h"))(adopt.adopt)
 app.command(epilog=_examples("easeld gc --dry-run", "easeld gc"))(collect.gc)
+app.command(epilog=_examples("easeld doctor", "easeld doctor --json | jq '.[] | select(.state != \"ok\")'"))(
+    doctor.doctor
+)
 app.command(epilog=_examples("easeld models", "EASELD_MODELS=sdxl,wan-2.1-1.3b easeld models --json"))(catalogue.models)
 
 
