@@ -104,6 +104,7 @@ class Daemon:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
+        self.pid = process.pid
 
     def wait_for(self, message: str) -> dict[str, Any]:
         """Read the log up to the entry with this message; fails where it ends before."""
