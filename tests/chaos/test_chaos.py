@@ -1,0 +1,51 @@
+"""The test of the test: each deliberate defect makes a run fail, and the same run without it is good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.plan import COMPLETING, DELETING, PUTTING, Plan
+from tests.chaos.run import run
+
+CALM = Plan(site="sqlite", jobs=12, faults=0, seed=1, workers=3, acts=0.0, kills={}, freezes={}, step_seconds=0.1)
+
+# Who freezes with a completion decided wakes when another has the job; then all of its writes come too late.
+LATE_COMPLETION = replace(CALM, freezes={COMPLETING: 0.4}, wakes={COMPLETING: "taken"})
+# Who freezes with an upload in its hand wakes when another has ended the job.
+LATE_UPLOAD = replace(CALM, freezes={PUTTING: 0.4}, wakes={PUTTING: "ended"})
+# Who has found its own file to be an orphan deletes it when another has put the right one there.
+LATE_DELETE = replace(CALM, freezes={COMPLETING: 0.4, DELETING: 1.0}, wakes={COMPLETING: "taken", DELETING: "ended"})
+
+DEFECTS: Mapping[str, tuple[Plan, set[str]]] = {
+    "twice": (CALM, {"duplicated"}),
+    "token": (LATE_COMPLETION, {"wrong_files"}),
+    "fencing": (LATE_UPLOAD, {"wrong_files"}),
+    "delete": (LATE_DELETE, {"wrong_files"}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_deliberate_defect_makes_the_run_fail(defect: str, tmp_path: Path) -> None:
+    """No fence before uploads, no look at tokens, deletes by name alone, completing twice: each is noticed."""
+    plan, expected = DEFECTS[defect]
+    report = run(replace(plan, defect=defect), tmp_path)
+    assert not report.good
+    found = {name for name in ("lost", "duplicated", "wrong_files", "orphans") if getattr(report.findings, name)}
+    assert expected <= found, report.findings
+    assert report.evidence, "the documents of the jobs that went wrong are shown"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("plan", [LATE_COMPLETION, LATE_UPLOAD, LATE_DELETE], ids=["completion", "upload", "delete"])
+def test_the_same_run_without_a_defect_is_good(plan: Plan, tmp_path: Path) -> None:
+    """It is the defect that the run notices, not the zombies."""
+    report = run(plan, tmp_path)
+    assert report.good, (report.findings, report.evidence)
+    assert report.faults, "somebody froze"
