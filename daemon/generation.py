@@ -25,7 +25,8 @@ class Generation:
     """Runs the calls of a batch. ``members`` are those jobs that are still wanted; a job that goes leaves at a step.
 
     ``started`` are the writes that say that generation has begun: an attempt counts only once they are done.
-    ``leave`` gets a job that is no longer wanted, ``moved`` at each step the moment (monotonic) at which it will end.
+    ``leave`` gets a job that is no longer wanted, ``moved`` at each step the moment (monotonic) at which it will end;
+    ``loading`` is called while a model loads.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Generation:
         start: Callable[[Sequence[Held]], Sequence[Future[None]]],
         leave: Callable[[Held], None],
         moved: Callable[[float], None],
+        loading: Callable[[], None],
         interrupted: Callable[[], bool],
     ) -> None:
         self.members = list(batch)
@@ -43,6 +45,7 @@ class Generation:
         self._started: Sequence[Future[None]] = ()
         self._leave = leave
         self._moved = moved
+        self._loads = loading
         self._interrupted = interrupted
         self._began = time.monotonic()
         self._whole = 0  # steps of all calls
@@ -73,7 +76,7 @@ class Generation:
         return [(held, pictures) for held, pictures in zip(self._batch, frames, strict=True) if held in self.members]
 
     def _loading(self, what: str) -> None:
-        self._moved(float("inf"))
+        self._loads()
         log.info("model.loading", model=self._batch[0].work.spec.name, what=what)
         for held in self._batch:
             held.progress = Progress(phase="loading", steps=held.work.request.num_inference_steps)

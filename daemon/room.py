@@ -57,6 +57,11 @@ class Room:
             self._ends_at, self._moved_at = ends_at, time.monotonic()
             self._changed.notify_all()
 
+    def loading(self) -> None:
+        """Tell that the device waits for a model, for however long: it is not stuck before it moves again."""
+        with self._changed:
+            self._moved_at = float("inf")
+
     def stuck(self, limit: Callable[[Sequence[Held]], float]) -> Sequence[Held]:
         """The running batch, where its device has not made a step within the limit, in seconds, that it has."""
         with self._changed:

@@ -88,6 +88,7 @@ class Worker:
             start=self.heartbeat.start_all,
             leave=lambda held: self._spawn(self.settle, held),
             moved=self.room.moved,
+            loading=self.room.loading,
             interrupted=self.shutdown.now.is_set,
         )
         self.metrics.batches.observe(sum(len(held.work.seeds) for held in batch))

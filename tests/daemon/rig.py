@@ -49,10 +49,13 @@ class Device:
         self.free.set()
         self._steps = threading.Semaphore(0)
         self.trouble: Callable[[Call], None] = lambda _: None
+        self.load: Callable[[], None] = lambda: None  # what a load waits for
         self.spec: ModelSpec | None = None
 
     def resident(self, spec: ModelSpec, on_load: OnLoad) -> Resident:
         self.spec = spec
+        on_load("weights")
+        self.load()
         return _Model(self, spec)
 
     def is_resident(self, name: str) -> bool:

@@ -183,6 +183,20 @@ def test_a_hung_device_gives_its_jobs_back_and_ends_the_process(rig: Rig) -> Non
     assert rig.status(job) == "queued"
 
 
+def test_a_model_that_takes_long_to_load_is_no_hung_device(rig: Rig) -> None:
+    """Weights may have to come from the other end of the world; the limit is for steps."""
+    loaded = Event()
+    with rig.worker(step_limit=1.0) as running:
+        until(lambda: running.service.vitals.doing == "claiming", "the worker claims")
+        rig.device.load = lambda: until(loaded.is_set, "the test goes on")
+        job = rig.call("a")
+        rig.until_status(job, "processing")
+        assert not running.shutdown.draining.wait(2.5)  # the deadman looks every second
+        assert rig.fields(job)["progress"]["phase"] == "loading"
+        loaded.set()
+        rig.until_status(job, "completed")
+
+
 def test_an_unfit_machine_claims_nothing(rig: Rig) -> None:
     """Too little disk: the job stays queued, the worker stays up and ends when told."""
     job = rig.call("a")
