@@ -21,13 +21,14 @@ NOT_TESTED := build/not-tested.txt
 # Demo and tests show the same on every machine, so they never touch an accelerator.
 export EASELD_DEVICE := cpu
 
-.PHONY: help install demo test chaos bench check lint format types rooms wheel paths fix clean
+.PHONY: help install demo test browser-test chaos bench check lint format types rooms wheel paths fix clean
 
 help:
 	@echo "make demo    install, then make one image and one video with the small built-in models"
 	@echo "make test    the whole suite, with a real Firestore emulator and Cloud Storage server, and coverage"
 	@echo "make bench   what the queue costs, against bare loops and bare writes (BENCH=quick: a glimpse)"
 	@echo "make chaos   5,000 jobs while workers are killed and networks cut: nothing lost, nothing twice (CHAOS=short: minutes)"
+	@echo "make browser-test  the operator page in a real browser; installs Debian's Chromium where it is missing"
 	@echo "make check   lint, format, types, import rules, the wheel"
 	@echo "make fix     let ruff mend what it can"
 	@echo "make clean   remove the virtual environment and everything built"
@@ -77,6 +78,10 @@ chaos: $(DEVELOPMENT)
 
 bench: $(DEVELOPMENT)
 	@$(BIN)/python -m benchmarks
+
+browser-test: $(DEVELOPMENT)
+	@make/chromium.sh
+	@CI=true $(BIN)/python -m pytest tests/browser $(PYTEST_OPTIONS)
 
 check: lint format types rooms paths wheel
 
