@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from daemon.core.ports import BlobStore, Store
+from daemon.core.ports import BlobStore, Intake
 from daemon.settings import BlobsKind, Settings, StoreKind
 
 
-def open_store(settings: Settings) -> Store:
+def open_store(settings: Settings) -> Intake:
     """Open the store that the settings name.
 
     Raises:

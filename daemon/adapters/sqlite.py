@@ -17,7 +17,7 @@ from daemon.adapters.sqlite_rows import MOMENT, SCHEMA, age_key, columns, decode
 from daemon.adapters.sqlite_wake import Doorbell, Watcher, read_marks
 from daemon.core.errors import DocumentTooLarge, StoreUnavailable
 from daemon.core.job import Changes, Collection, Decide, Document, Fields, JobId, Refusal, Status, Why, apply
-from daemon.core.ports import Subscription
+from daemon.core.ports import Settled, Subscription, Update
 
 SELECT = "SELECT path, version, updated_at, fields FROM documents"
 UPSERT = """
@@ -72,6 +72,18 @@ class SqliteStore:
 
     def claim(self, document: Document, decide: Decide) -> Document | Refusal:
         return self._try(document, decide) or Refusal(why=Why.LOST)
+
+    def update_each(self, updates: Sequence[Update]) -> list[Settled | DocumentTooLarge | StoreUnavailable]:
+        """In one transaction, so that they share its cost and one wait for the disk."""
+        with self._writing, self._translated():
+            self._check_open()
+            with transaction(self._writer):
+                settled = [self._settle(update) for update in updates]
+            commit = self._log.committed()
+        self._doorbell.ring()
+        with self._translated():
+            self._log.sync(commit)
+        return settled
 
     def window(self, collections: Sequence[Collection], *, limit: int, after: Document | None = None) -> list[Document]:
         key = (-1, 0, "") if after is None else (*age_key(after.fields or {}), after.id.path)
@@ -189,6 +201,25 @@ class SqliteStore:
             with self._translated():
                 self._log.sync(commit)
         return written
+
+    def _settle(self, update: Update) -> Settled | DocumentTooLarge | StoreUnavailable:
+        """One of many updates, inside their transaction: nobody is quicker here."""
+        marks = ", ".join("?" for _ in update.candidates)
+        asked = f"{SELECT} WHERE path IN ({marks})"
+        rows = {row[0]: row for row in self._writer.execute(asked, [job.path for job in update.candidates])}
+        job = next((job for job in update.candidates if job.path in rows), update.candidates[0])
+        now = self.now()
+        row = rows.get(job.path)
+        absent = Document(id=job, fields=None, version=0, updated_at=now, read_at=now)
+        document = absent if row is None else _document(job, row, now)
+        changes = update.decide(document, now)
+        if isinstance(changes, Refusal):
+            return Settled(job=job, why=changes.why)
+        try:
+            self._write(document, changes)
+        except sqlite3.DataError as exc:
+            return DocumentTooLarge(f"SQLite refuses the document: {exc}")
+        return Settled(job=job)
 
     def _write(self, document: Document, changes: Changes) -> Document | None:
         path = document.id.path

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from daemon.core.job import Collection, Decide, Document, JobId, Refusal
+from daemon.core.errors import DocumentTooLarge, StoreUnavailable
+from daemon.core.job import Collection, Decide, Document, JobId, Refusal, Why
 from daemon.core.objects import Mark, Placement, StoredObject
 
 
@@ -98,6 +100,36 @@ class Store(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """One of many updates: of the first of these documents that exists, or where none does, of the first."""
+
+    candidates: tuple[JobId, ...]
+    decide: Decide
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What became of one of many updates: written, or refused for a reason."""
+
+    job: JobId
+    why: Why | None = None
+
+
+class Intake(Store, Protocol):
+    """A store that takes in many jobs at once."""
+
+    def update_each(self, updates: Sequence[Update]) -> list[Settled | DocumentTooLarge | StoreUnavailable]:
+        """As ``update`` for each, in as few round trips as the store allows; none depends on another.
+
+        Returns what became of each, in their order.
+
+        Raises:
+            StoreUnavailable: the store is away; any of them may have been written.
+        """
+        ...
 
 
 class BlobStore(Protocol):

@@ -87,13 +87,16 @@ class Request(BaseModel):
 NAMES = tuple(Request.model_fields)
 """Every field of a request but the ids, in the contract's order."""
 
+CAMEL = {name: to_camel(name) for name in (*NAMES, "user_id", "file_uid")}
+"""Every name as JavaScript writes it."""
+
 Canonical = Mapping[str, Any]
 
 
 def pick(fields: Mapping[str, Any], name: str) -> Any:
     """The value of a field in either spelling; snake_case wins, ``None`` is as if absent."""
     value = fields.get(name)
-    return fields.get(to_camel(name)) if value is None else value
+    return fields.get(CAMEL[name]) if value is None else value
 
 
 def canonical(fields: Mapping[str, Any]) -> dict[str, Any]:

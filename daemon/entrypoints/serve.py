@@ -14,7 +14,7 @@ import typer
 
 from daemon import log as logs
 from daemon import settings as all_settings
-from daemon.core.ports import Store
+from daemon.core.ports import Intake
 from daemon.settings import BlobsKind, Settings, StoreKind
 from daemon.shutdown import Shutdown
 
@@ -76,7 +76,7 @@ def _run(settings: Settings, *, everything: bool = False) -> NoReturn:
     _end(status)
 
 
-def _shim(settings: Settings, store: Store, worker: Service) -> AbstractContextManager[str]:
+def _shim(settings: Settings, store: Intake, worker: Service) -> AbstractContextManager[str]:
     from daemon.entrypoints.shim_server import serving
 
     return serving(settings, store, worker=worker)

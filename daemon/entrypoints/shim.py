@@ -11,33 +11,40 @@ from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
-from daemon.core.ports import Store
+from daemon.core.job import JobId
+from daemon.core.ports import Intake
 from daemon.core.request import Submission
 from daemon.entrypoints import shim_answers as answers
 from daemon.entrypoints.shim_access import Access
+from daemon.entrypoints.shim_batches import Batches
 from daemon.entrypoints.shim_body import read_input
 from daemon.entrypoints.shim_calls import Calls
 from daemon.entrypoints.shim_health import health
-from daemon.entrypoints.shim_openapi import RUNSYNC, describe
-from daemon.entrypoints.submitting import submit
+from daemon.entrypoints.shim_openapi import describe
+from daemon.entrypoints.submitting import submit_each
 from daemon.settings import Settings
+
+PATH = "/v2/{endpoint_id}/runsync"
 
 if TYPE_CHECKING:
     from daemon.service import Service  # with all that a worker needs and a shim does not have
 
 
-def create_app(settings: Settings, store: Store, worker: Service | None = None) -> FastAPI:
+def create_app(settings: Settings, store: Intake, worker: Service | None = None) -> FastAPI:
     """The shim as an ASGI application on an open store, which stays its caller's.
 
     With a worker in the same process, health is the worker's, and its metrics are there too, behind the shim's key.
     """
     calls = Calls()
+    batches = Batches[Submission, JobId](partial(submit_each, store, quota=settings.quota))
     access = Access.of(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
+        batches.close()
         calls.close()
 
     app = FastAPI(
@@ -49,27 +56,28 @@ def create_app(settings: Settings, store: Store, worker: Service | None = None) 
         exception_handlers=dict.fromkeys(answers.HANDLED, answers.refused),
     )
 
-    @app.post("/v2/{endpoint_id}/runsync", **RUNSYNC)
-    async def runsync(endpoint_id: str, request: Request) -> Response:
+    async def runsync(request: Request) -> Response:
         """Queue a generation. The same call again is never a second generation."""
-        access.check(request, endpoint_id)
+        access.check(request, request.path_params["endpoint_id"])
         submission = _parse(await read_input(request), settings)
-        return answers.accepted(await calls.run(partial(submit, store, submission, quota=settings.quota)))
+        return answers.accepted(await batches.run(submission))
 
+    # Not by fastapi's own decorator, whose way with parameters costs as much as all that is done here.
+    app.router.routes.insert(0, Route(PATH, runsync, methods=["POST"], include_in_schema=False))
     if worker is None:
         app.include_router(health(store, calls))
     else:
         from daemon.entrypoints import worker_health
+        from daemon.entrypoints.page import routes
 
         app.include_router(worker_health.health(worker))
         app.include_router(worker_health.metrics(worker), dependencies=[Depends(access.known)])
-    describe(app)
-        from daemon.entrypoints.page import routes
-    return app
-
-
         page = routes.router(settings, worker, host=settings.shim_host)
         if page is not None:
             app.include_router(page)
+    describe(app, {PATH: runsync})
+    return app
+
+
 def _parse(fields: dict[str, Any], settings: Settings) -> Submission:
     return Submission.parse(fields, max_prompt_characters=settings.max_prompt)

@@ -11,7 +11,7 @@ from daemon.entrypoints.shim_answers import Refused
 
 Answer = TypeVar("Answer")
 
-THREADS = 32  # calls of the store at once: each waits for a disk or a network most of its time
+THREADS = 8  # calls of the store at once: each waits for a disk or a network most of its time
 WAITING = 1000  # calls that may wait for a thread: while the store is away, each of them waits for its time-out
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from daemon.core.request import Request
@@ -65,16 +66,26 @@ def answers(success: Any) -> dict[int | str, dict[str, Any]]:
 RUNSYNC: dict[str, Any] = {
     "tags": ["runpod"],
     "responses": answers(Accepted),
-    "openapi_extra": {"requestBody": BODY, "security": [{"key": []}]},
+    "openapi_extra": {
+        "parameters": [{"name": "endpoint_id", "in": "path", "required": True, "schema": {"type": "string"}}],
+        "requestBody": BODY,
+        "security": [{"key": []}],
+    },
 }
 
 
-def describe(app: FastAPI) -> None:
-    """Let the application describe itself: with the key's scheme, without answers that it never gives."""
+def describe(app: FastAPI, endpoints: Mapping[str, Any]) -> None:
+    """Let the application describe itself: with the key's scheme, without answers that it never gives.
+
+    ``endpoints`` are those that it serves past fastapi's own decorators, by their paths.
+    """
+    described = APIRouter()
+    for path, endpoint in endpoints.items():
+        described.add_api_route(path, endpoint, methods=["POST"], **RUNSYNC)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            schema = get_openapi(title=app.title, version=app.version, routes=[*described.routes, *app.routes])
             for path in schema["paths"].values():
                 for operation in path.values():
                     operation["responses"].pop("422", None)  # the framework's, whose form is not the contract's

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from daemon.core.ports import Store
+from daemon.core.ports import Intake
 from daemon.entrypoints import server
 from daemon.entrypoints.shim import create_app
 from daemon.entrypoints.shim_access import check_address
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-def serve(settings: Settings, store: Store) -> None:
+def serve(settings: Settings, store: Intake) -> None:
     """Answer calls until SIGTERM or SIGINT.
 
     Raises:
@@ -32,7 +32,7 @@ def serve(settings: Settings, store: Store) -> None:
 
 
 @contextmanager
-def serving(settings: Settings, store: Store, *, worker: Service | None = None) -> Iterator[str]:
+def serving(settings: Settings, store: Intake, *, worker: Service | None = None) -> Iterator[str]:
     """Answer calls in a thread while the block runs, for a worker beside it too; yields the shim's address.
 
     Raises:

@@ -15,7 +15,7 @@ from daemon.adapters.folder import FolderBlobs
 from daemon.adapters.gcs import GcsBlobs
 from daemon.adapters.sqlite import SqliteStore
 from daemon.core.job import Fields
-from daemon.core.ports import BlobStore, Store
+from daemon.core.ports import BlobStore, Intake, Store
 from tests.contracts.firestore_client import FirestoreClient
 from tests.contracts.sqlite_client import SqliteClient
 from tests.parts.gcs_fence import gcs_fence
@@ -35,7 +35,7 @@ class Client(Protocol):
 class Database:
     """One database, empty at the start of a test, that any number of stores open as so many processes would."""
 
-    open: Callable[[], Store]  # a further independent instance; closed after the test
+    open: Callable[[], Intake]  # a further independent instance; closed after the test
     client: Client
 
 
@@ -49,7 +49,7 @@ def sqlite_database(folder: Path, request: pytest.FixtureRequest) -> Iterator[Da
     path = folder / "jobs.db"
     with ExitStack() as stack:
 
-        def open_store() -> Store:
+        def open_store() -> Intake:
             store = SqliteStore(path)
             stack.callback(store.close)
             return store
@@ -77,7 +77,7 @@ def firestore_database(folder: Path, request: pytest.FixtureRequest) -> Iterator
     client = FirestoreClient(request.getfixturevalue("firestore_client"))
     with ExitStack() as stack:
 
-        def open_store() -> Store:
+        def open_store() -> Intake:
             store = FirestoreStore.connect(project=project)
             stack.callback(store.close)
             return store

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from daemon.core.job import DELETE, SERVER_TIME, Changes, Collection, Decide, Document, JobId, Refusal, Why, apply
-from daemon.core.ports import Store
+from daemon.core.ports import Intake, Settled, Store, Update
 from tests.contracts.conftest import Database
 
 IMAGES, VIDEOS = Collection.IMAGES, Collection.VIDEOS
@@ -432,6 +432,64 @@ def test_newest_before_a_time_is_what_was_created_earlier(database: Database, st
         assert names(store.newest(status="queued", limit=9, user_id=user, before=before)) == ["i1", "v", "i0"]
         assert names(store.newest(status="queued", limit=2, user_id=user, before=before)) == ["i1", "v"]
     assert names(store.newest(status="queued", limit=9, user_id="another", before=before)) == []
+
+
+def test_many_updates_are_each_what_one_would_be(database: Database, store: Intake) -> None:
+    """The first document that exists decides, else the first named; several of one document see one another."""
+    write(store, video("both"), status="there")
+    write(store, image("refused"), status="there")
+
+    def once(document: Document, now: datetime) -> Changes | Refusal:
+        if document.fields is not None and "mine" in document.fields:
+            return Refusal(why=Why.DONE)
+        fields = {"mine": 1, "at": SERVER_TIME}
+        return Changes(reason="test", fields=fields, create=document.fields is None)
+
+    def refuse(document: Document, now: datetime) -> Refusal:
+        return Refusal(why=Why.NOT_YET)
+
+    def asked(name: str, decide: Decide = once) -> Update:
+        return Update(candidates=(image(name), video(name)), decide=decide)
+
+    updates = [asked("new"), asked("both"), asked("refused", refuse), asked("new"), asked("other"), asked("new")]
+    settled = store.update_each(updates)
+    assert settled == [
+        Settled(job=image("new")),
+        Settled(job=video("both")),
+        Settled(job=image("refused"), why=Why.NOT_YET),
+        Settled(job=image("new"), why=Why.DONE),
+        Settled(job=image("other")),
+        Settled(job=image("new"), why=Why.DONE),
+    ]
+    new = database.open().read(image("new")).fields
+    assert new is not None
+    assert (new["mine"], type(new["at"]) is not str) == (1, True)
+    assert dict(store.read(video("both")).fields or {}).keys() == {"status", "mine", "at"}
+    assert store.read(image("both")).fields is None
+    assert store.update_each([]) == []
+
+
+def test_many_updates_by_many_at_once_are_all_written(database: Database) -> None:
+    """Two instances that write the same documents at once lose nothing of what either wrote."""
+    stores = [database.open(), database.open()]
+
+    def adding(name: str) -> Decide:
+        def decide(document: Document, now: datetime) -> Changes:
+            return Changes(reason="test", fields={name: True}, create=document.fields is None)
+
+        return decide
+
+    def work(number: int) -> None:
+        for turn in range(5):
+            updates = [
+                Update(candidates=(image(f"{place}"),), decide=adding(f"w{number}t{turn}")) for place in range(8)
+            ]
+            assert all(isinstance(one, Settled) and one.why is None for one in stores[number % 2].update_each(updates))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
+    for place in range(8):
+        assert len(stores[0].read(image(f"{place}")).fields or {}) == 20
 
 
 def test_paths_that_are_no_jobs_are_left_out(database: Database, store: Store) -> None:

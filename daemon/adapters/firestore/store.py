@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from typing import Any, Self, cast
+from typing import Self, cast
 from weakref import WeakSet
 
 from google.api_core.exceptions import (
@@ -24,15 +24,17 @@ from google.cloud.firestore_v1.types import WriteResult
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from daemon.adapters.firestore import queries
+from daemon.adapters.firestore.bulk import Bulk, add
 from daemon.adapters.firestore.client import DEADLINE, Client, connect
 from daemon.adapters.firestore.failures import advice, refusing_size, translated
 from daemon.adapters.firestore.listener import Hints
 from daemon.adapters.firestore.reading import Reader, as_document
-from daemon.adapters.firestore.times import Moment, StoreClock, as_datetime, as_version, from_version
-from daemon.core.errors import StoreUnavailable
-from daemon.core.job import DELETE, Changes, Collection, Decide, Document, JobId, Refusal, Status, Why, apply, fill
-from daemon.core.ports import Subscription
+from daemon.adapters.firestore.times import Moment, StoreClock, as_datetime, as_version
+from daemon.core.errors import DocumentTooLarge, StoreUnavailable
+from daemon.core.job import Changes, Collection, Decide, Document, JobId, Refusal, Status, Why, apply
+from daemon.core.ports import Settled, Subscription, Update
 
+PASSES = 3  # of many updates together, before those that lose go on alone
 TRIES = 10  # of one update against quicker writers
 SILENCE = 90.0  # seconds without a sign of life; at half of it a listener asks for one
 HINTS = 50  # documents that a listener watches in each collection; each costs a read when it opens
@@ -60,6 +62,7 @@ class FirestoreStore:
         self._silence = silence
         self._clock = StoreClock()
         self._reader = Reader(client, self._clock)
+        self._bulk = Bulk(client, self._clock)
         self._hints = WeakSet[Hints]()
 
     @classmethod
@@ -115,6 +118,26 @@ class FirestoreStore:
         except Beaten:
             return Refusal(why=Why.LOST)
 
+    def update_each(self, updates: Sequence[Update]) -> list[Settled | DocumentTooLarge | StoreUnavailable]:
+        """In two round trips: one reads all that may be meant, one writes each on the condition of its version."""
+        settled: dict[int, Settled | DocumentTooLarge | StoreUnavailable] = {}
+        for _ in range(PASSES):
+            left = {place: update for place, update in enumerate(updates) if place not in settled}
+            settled |= self._bulk.settle(left) if left else {}
+        for place, update in enumerate(updates):  # where others are quicker again and again
+            if place not in settled:
+                settled[place] = self._settle(update)
+        return [settled[place] for place in range(len(updates))]
+
+    def _settle(self, update: Update) -> Settled | DocumentTooLarge | StoreUnavailable:
+        documents = [self.read(job) for job in update.candidates]
+        document = next((found for found in documents if found.fields is not None), documents[0])
+        try:
+            result = self.update(document, update.decide)
+        except (DocumentTooLarge, StoreUnavailable) as exc:
+            return exc
+        return Settled(job=document.id, why=result.why if isinstance(result, Refusal) else None)
+
     def _decided(
         self, document: Document, decide: Decide, write: Callable[[Document, Changes], Document]
     ) -> Document | Refusal:
@@ -124,7 +147,7 @@ class FirestoreStore:
     def _commit(self, document: Document, changes: Changes) -> Document:
         batch = self._client.batch()
         with self._writing(document):
-            self._add(batch, document, changes)
+            add(self._client, batch, document, changes)
             batch.commit(**self._client.limits)
         return self._written(document, changes, batch)
 
@@ -133,7 +156,7 @@ class FirestoreStore:
 
         @firestore.transactional
         def write(transaction: Transaction) -> None:
-            self._add(transaction, document, changes)
+            add(self._client, transaction, document, changes)
 
         with self._writing(document):
             try:
@@ -148,14 +171,6 @@ class FirestoreStore:
                     raise reason from None
                 raise
         return self._written(document, changes, transaction)
-
-    def _add(self, batch: WriteBatch, document: Document, changes: Changes) -> None:
-        reference = self._client.document(document.id.path)
-        if changes.create:
-            batch.create(reference, apply(None, changes, cast("datetime", firestore.SERVER_TIMESTAMP)))
-        else:
-            option = self._client.write_option(last_update_time=from_version(document.version))
-            batch.update(reference, {path: _value(value) for path, value in changes.fields.items()}, option=option)
 
     def _written(self, document: Document, changes: Changes, batch: WriteBatch) -> Document:
         committed = as_datetime(cast("Moment", batch.commit_time))
@@ -269,8 +284,3 @@ class FirestoreStore:
                 yield
             except BEATEN as exc:
                 raise Beaten from exc
-
-
-def _value(value: Any) -> Any:
-    """A value of ``Changes`` as the library takes it."""
-    return firestore.DELETE_FIELD if value is DELETE else fill(value, cast("datetime", firestore.SERVER_TIMESTAMP))

@@ -9,7 +9,7 @@ import pytest
 
 from daemon.adapters.firestore import FirestoreStore
 from daemon.adapters.sqlite import SqliteStore
-from daemon.core.ports import Store
+from daemon.core.ports import Intake
 from tests.contracts.conftest import STORES, Database
 from tests.entrypoints.shim.running import Shim, running
 from tests.parts.firestore_emulator import FirestoreEmulator
@@ -20,11 +20,11 @@ def shared_shim(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     """One shim for all tests of a module, whose jobs have names of their own."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "sqlite":
-            store: Store = SqliteStore(tmp_path_factory.mktemp("shim") / "jobs.db")
+            store: Intake = SqliteStore(tmp_path_factory.mktemp("shim") / "jobs.db")
         else:
             emulator: FirestoreEmulator = request.getfixturevalue("firestore_emulator")
             patch.setenv("FIRESTORE_EMULATOR_HOST", emulator.address)
-            store = FirestoreStore.connect(project=emulator.new_project())
+            store = FirestoreStore.connect(project=emulator.new_project(), deadline=60.0)
         with running(store) as shim:
             yield shim
         store.close()

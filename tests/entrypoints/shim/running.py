@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 
 from daemon.core.job import Collection, Fields, JobId
-from daemon.core.ports import Store
+from daemon.core.ports import Intake
 from daemon.entrypoints.shim_server import serving
 from daemon.settings import Settings, load
 
@@ -25,7 +25,7 @@ class Shim:
     """A running shim, its store, and an app that knows its key."""
 
     address: str
-    store: Store
+    store: Intake
     http: httpx2.Client
 
     def post(self, body: Any, *, endpoint: str = ENDPOINT, **options: Any) -> httpx2.Response:
@@ -47,7 +47,7 @@ def settings(**given: Any) -> Settings:
 
 
 @contextmanager
-def running(store: Store, **given: Any) -> Iterator[Shim]:
+def running(store: Intake, **given: Any) -> Iterator[Shim]:
     """A shim on a store until the block ends."""
     headers = {"Authorization": f"Bearer {KEY}"}
     with (

@@ -8,10 +8,9 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -23,10 +22,11 @@ from daemon import log as logs
 from daemon.adapters.firestore import FirestoreStore
 from daemon.adapters.sqlite import SqliteStore
 from daemon.core.errors import DocumentTooLarge, StoreUnavailable, WrongSettings
-from daemon.core.job import Document, JobId, Refusal
-from daemon.core.ports import Store
+from daemon.core.ports import Intake, Settled, Update
 from daemon.entrypoints.shim_access import Access, Rate, check_address
 from daemon.entrypoints.shim_answers import Refused
+from daemon.entrypoints.shim_batches import LARGEST, Batches
+from daemon.entrypoints.shim_batches import THREADS as BATCHES
 from daemon.entrypoints.shim_body import MAX_BODY
 from daemon.entrypoints.shim_calls import THREADS, Calls
 from daemon.entrypoints.shim_health import FRESH, Readiness
@@ -222,14 +222,14 @@ def test_a_slow_rate_lets_one_call_through() -> None:
     assert rate.wait() == pytest.approx(120.0)
 
 
-def away_sqlite(folder: Path, _emulator: Callable[[], FirestoreEmulator]) -> Iterator[Store]:
+def away_sqlite(folder: Path, _emulator: Callable[[], FirestoreEmulator]) -> Iterator[Intake]:
     """An embedded store whose file can no longer be used."""
     store = SqliteStore(folder / "jobs.db")
     store.close()
     yield store
 
 
-def away_firestore(_folder: Path, emulator: Callable[[], FirestoreEmulator]) -> Iterator[Store]:
+def away_firestore(_folder: Path, emulator: Callable[[], FirestoreEmulator]) -> Iterator[Intake]:
     """A Firestore that refuses connections."""
     running_emulator = emulator()
     with pytest.MonkeyPatch.context() as patch, proxy(running_emulator.address) as network:
@@ -242,7 +242,7 @@ def away_firestore(_folder: Path, emulator: Callable[[], FirestoreEmulator]) -> 
 
 @pytest.mark.parametrize("away", [away_sqlite, away_firestore])
 def test_while_the_store_is_away_a_call_is_told_to_come_again(
-    tmp_path: Path, emulator: Callable[[], FirestoreEmulator], away: Callable[..., Iterator[Store]]
+    tmp_path: Path, emulator: Callable[[], FirestoreEmulator], away: Callable[..., Iterator[Intake]]
 ) -> None:
     """503 with Retry-After, on the endpoint and on ``/readyz``; the process itself is alive."""
     for store in away(tmp_path, emulator):
@@ -274,15 +274,15 @@ def test_a_store_that_comes_back_is_used_again(firestore_emulator: FirestoreEmul
 class TooSmall(SqliteStore):
     """A store that takes no document of this size."""
 
-    def update(self, target: Document | JobId, decide: Any) -> Document | Refusal:
-        raise DocumentTooLarge("index entries")
+    def update_each(self, updates: Sequence[Update]) -> list[Settled | DocumentTooLarge | StoreUnavailable]:
+        return [DocumentTooLarge("index entries") for _ in updates]
 
 
 class Broken(SqliteStore):
     """A store with a bug."""
 
-    def read(self, job: JobId) -> Document:
-        raise ZeroDivisionError(f"{job} and {KEY}")
+    def update_each(self, updates: Sequence[Update]) -> list[Settled | DocumentTooLarge | StoreUnavailable]:
+        raise ZeroDivisionError(f"{updates} and {KEY}")
 
 
 def test_a_document_that_would_be_too_large_is_its_clients_trouble(tmp_path: Path) -> None:
@@ -406,6 +406,46 @@ def test_calls_do_not_pile_up_without_end(monkeypatch: pytest.MonkeyPatch) -> No
         calls.close()
 
     asyncio.run(story())
+
+
+def test_calls_that_come_while_the_store_is_busy_go_to_it_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each gets its own answer, or its own error; what comes too late is told at once."""
+    monkeypatch.setattr("daemon.entrypoints.shim_batches.WAITING", 2 * LARGEST)
+    free = threading.Event()
+    sizes: list[int] = []
+
+    def work(asked: Sequence[int]) -> list[int | Exception]:
+        free.wait(30)
+        sizes.append(len(asked))
+        return [StoreUnavailable(str(number)) if number % 10 == 0 else 2 * number for number in asked]
+
+    async def story() -> None:
+        batches = Batches[int, int](work)
+        busy = []
+        for _ in range(BATCHES):
+            busy += [asyncio.create_task(batches.run(1)) for _ in range(LARGEST)]
+            await asyncio.sleep(0)  # they ask
+            await asyncio.sleep(0)  # and are on their way
+        late = [asyncio.create_task(batches.run(number)) for number in range(2 * LARGEST)]
+        await asyncio.sleep(0)
+        with pytest.raises(Refused, match="Too many requests at once"):
+            await batches.run(1)
+        late[3].cancel()
+        free.set()
+        assert set(await asyncio.gather(*busy)) == {2}
+        results = await asyncio.gather(*late, return_exceptions=True)
+        for number, result in enumerate(results):
+            if number == 3:
+                assert isinstance(result, asyncio.CancelledError)
+            elif number % 10 == 0:
+                assert isinstance(result, StoreUnavailable)
+                assert str(result) == str(number)
+            else:
+                assert result == 2 * number
+        batches.close()
+
+    asyncio.run(story())
+    assert sizes == [LARGEST] * (BATCHES + 2)
 
 
 def test_readiness_asks_the_store_no_more_often_than_needed(sqlite_store: SqliteStore) -> None:
