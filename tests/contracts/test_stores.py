@@ -404,6 +404,19 @@ def test_by_name_pages_one_status_by_path(store: Store) -> None:
     assert names(store.by_name(BOTH, status="queued", limit=9)) == ["queued"]
 
 
+def test_what_is_queued_is_counted_by_collection(database: Database, store: Store) -> None:
+    """Any age and any type of ``created_at``, of all users; other statuses and deleted documents are not counted."""
+    assert store.queued(BOTH) == 0
+    for number in range(3):
+        write(store, image(f"i{number}"), status="queued", created_at=number)
+    write(store, video("v"), status="queued")
+    write(store, JobId(user_id="another", collection=VIDEOS, file_uid="v"), status="queued", created_at=OLD)
+    write(store, image("p"), status="processing")
+    write(store, image("gone"), status="queued")
+    database.client.delete(image("gone").path)
+    assert [store.queued([IMAGES]), store.queued([VIDEOS]), store.queued(BOTH)] == [3, 2, 5]
+
+
 def test_newest_is_one_status_newest_first(database: Database, store: Store) -> None:
     """Of both collections, up to a limit, all users' or one's; what has no ``created_at`` is not seen."""
     for minute in (3, 1, 2):

@@ -28,6 +28,7 @@ from models.errors import GenerationFailed, OutOfMemory
 from models.spec import Call
 from tests.daemon.rig import Rig, until
 
+OLD = datetime(2020, 1, 1, tzinfo=UTC)
 WITHIN = 30.0  # seconds for one call on a busy machine
 Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -213,6 +214,54 @@ def test_a_store_that_is_away_is_counted_and_makes_the_worker_unready(
         until(lambda: scraped.get("/readyz")[0] == 200, "the store is back")
 
 
+class Dead:
+    """A subscription that has died."""
+
+    def alive(self) -> bool:
+        return False
+
+    def close(self) -> None: ...
+
+
+def test_a_listener_that_is_opened_again_counts_as_mended(rig: Rig) -> None:
+    """Each listener by its name, and only once it lives again."""
+
+    class DeadOnce:
+        def __init__(self, store: Store) -> None:
+            self._store = store
+            self.opened = 0
+
+        def __getattr__(self, name: str) -> Callable[..., object]:
+            if name == "listen":
+                self.opened += 1
+                if self.opened == 1:
+                    return lambda *_: Dead()
+            return getattr(self._store, name)  # type: ignore[no-any-return]
+
+    store = rig.store
+    rig.store = DeadOnce(store)  # type: ignore[assignment]  # it passes everything else on
+    with rig.worker() as running:
+        told = running.service.worker.metrics.registry.get_sample_value
+        name = "easeld_listener_mends_total"
+        until(lambda: told(name, {"listener": "queue"}) == 1, "the listener is mended")
+        assert told(name, {"listener": "cancellations"}) == 0
+    rig.store = store
+
+
+def test_a_job_of_a_dead_worker_counts_as_rescued(rig: Rig) -> None:
+    """And as given back, by whoever does it."""
+    job = rig.call("a")
+    lease = {"worker": "dead", "token": "t", "attempt": 1, "seconds": 1.0, "renewed_at": OLD}
+    left = {"status": "processing", "created_at": SERVER_TIME, "modified": OLD, "easeld": {"lease": lease}}
+    rig.client.set(job.path, {"prompt": "x", **left})
+    with rig.worker(models=["motion"], lease=2.0) as running:
+        rig.until_status(job, "queued")
+        registry = running.service.worker.metrics.registry
+        until(lambda: registry.get_sample_value("easeld_rescues_total") == 1, "the rescue is counted")
+        labels = {"task": "text2image", "status": "queued"}
+        until(lambda: registry.get_sample_value("easeld_jobs_total", labels) == 1, "the job is counted")
+
+
 def test_a_silent_thread_is_no_health(rig: Rig, scraping: Callable[[Service], Any]) -> None:
     """And the answer names it."""
     with rig.worker() as running, scraping(running.service) as address:
@@ -248,7 +297,7 @@ def test_an_old_created_at_makes_no_old_job(rig: Rig) -> None:
     """A document queued again keeps its date of creation; it has waited since it was queued again."""
     rig.client.set(
         "generations/u/images/again",
-        {"status": "queued", "created_at": datetime(2020, 1, 1, tzinfo=UTC), "submitted_at": SERVER_TIME},
+        {"status": "queued", "created_at": OLD, "submitted_at": SERVER_TIME},
     )
     waiting = Backlog(rig.store, [Collection.IMAGES]).look()
     assert waiting is not None
