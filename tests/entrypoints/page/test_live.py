@@ -1,0 +1,158 @@
+"""What the page shows and does, without a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from daemon.core.job import SERVER_TIME, Collection, JobId
+from daemon.entrypoints.page import live
+from daemon.entrypoints.page.view import job
+from tests.daemon.rig import until
+from tests.entrypoints.page.conftest import Caller
+
+
+def event(caller: Caller, name: str, wanted: Callable[[Any], bool]) -> Any:
+    """Read the stream until a section is as wanted."""
+    with closing(caller.events()) as events:  # type: ignore[type-var]
+        return next(content for of, content in events if of == name and wanted(content))
+
+
+def test_the_stream_begins_with_every_section(caller: Caller) -> None:
+    """So a page that connects, or comes back, knows everything at once."""
+    wanted = {"running", "queue", "results", "failures", "minutes", "health", "trouble"}
+    with closing(caller.events()) as events:  # type: ignore[type-var]
+        for name, _ in events:
+            wanted.discard(name)
+            if not wanted:
+                return
+    pytest.fail(f"no {wanted}")
+
+
+def test_so_many_may_look_at_once_and_no_more(caller: Caller) -> None:
+    """A stream too many is refused in words, and one that ends makes room."""
+    with ExitStack() as streams:
+        for _ in range(live.MOST_STREAMS):
+            streams.enter_context(caller.open("GET", "/page/events", headers={}))
+        refused = caller.get("/page/events")
+    assert refused.status == 503
+    assert "Too many people" in refused.json["error"]
+
+    def another() -> bool:
+        with caller.open("GET", "/page/events", headers={}) as stream:
+            return stream.status == 200
+
+    until(another, "there is room again")
+
+
+def test_a_running_job_shows_its_steps_as_they_are_made(caller: Caller) -> None:
+    """From the worker's memory, sooner than its document tells."""
+    caller.rig.device.hold()
+    caller.rig.call("first", prompt="one", num_inference_steps=20)
+    until(lambda: bool(caller.rig.device.calls), "the device has it")
+    caller.rig.device.step(3)
+    [running] = event(caller, "running", lambda jobs: jobs and jobs[0]["progress"]["step"] == 3)
+    assert running["here"] is True
+    assert running["prompt"] == "one"
+    assert running["progress"]["percent"] == 15
+    assert running["parameters"]["model"] == "shapes"
+
+
+def test_a_finished_picture_is_served_from_the_folder(caller: Caller) -> None:
+    """Its address changes with each result; ranges work, as a video's player needs them."""
+    caller.rig.until_status(caller.rig.call("done"), "completed")
+    [result] = event(caller, "results", lambda jobs: len(jobs) == 1)
+    [address] = result["media"]
+    answer = caller.get(f"/{address}")
+    assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
+    assert answer.body.startswith(b"\x89PNG")
+    part = caller.get(f"/{address}", Range="bytes=1-3")
+    assert (part.status, part.body) == (206, b"PNG")
+
+
+OUTSIDE = (
+    "..%2f..%2fjobs.db/image/a.png",
+    "u/image/..%2f..%2f..%2f..%2fjobs.db",
+    "../../jobs.db/a/b.png",
+    "u/..%2f/secret.png",
+    "../.easeld/objects.db",
+    ".easeld/staged/objects.db",
+    "u/image/a%00.png",
+    "u/image/link.png",
+    "u/image/none.png",
+    "u/image/notes.txt",
+    "u/image",
+)
+
+
+def test_nothing_but_media_comes_out_of_the_folder(caller: Caller) -> None:
+    """No path leads out of it, no link is followed, and no other kind of file is given."""
+    folder = caller.rig.folder / "media" / "generating" / "u" / "image"
+    folder.mkdir(parents=True)
+    (caller.rig.folder / "secret.png").write_text("secret")
+    (folder / "link.png").symlink_to(caller.rig.folder / "secret.png")
+    (folder / "notes.txt").write_text("notes")
+    assert {path: caller.get(f"/page/media/{path}").status for path in OUTSIDE} == dict.fromkeys(OUTSIDE, 404)
+
+
+def test_a_job_from_the_form_is_as_one_from_a_call(caller: Caller) -> None:
+    """The same check, the same document; the ids are the page's, whatever the form says."""
+    answer = caller.change("/page/jobs", {"prompt": "x", "num_inference_steps": 10, "user_id": "someone", "seed": 5})
+    found = JobId.parse(answer.json["job"])
+    assert found is not None
+    assert found.user_id == "operator"
+    assert caller.rig.until_status(found, "completed")["seed"] == 5
+    refused = caller.change("/page/jobs", {"prompt": "x", "width": 1})
+    assert (refused.status, refused.json["error"]) == (400, "width must be between 256 and 1024")
+
+
+def test_again_asks_for_the_same_with_the_same_seed(caller: Caller) -> None:
+    """A video too, whose frames must be named to make it a video again."""
+    for collection in Collection:
+        first = caller.rig.call("one", collection=collection)
+        seed = caller.rig.until_status(first, "completed")["seed"]
+        found = JobId.parse(caller.change("/page/again", {"job": first.path}).json["job"])
+        assert found is not None
+        assert found.collection is collection
+        assert caller.rig.until_status(found, "completed")["seed"] == seed
+
+
+def test_buttons_that_come_too_late_say_so(caller: Caller) -> None:
+    """A job that has ended cannot be cancelled, a job that waits cannot be retried, and none that is not there."""
+    job = caller.rig.call("done")
+    caller.rig.until_status(job, "completed")
+    assert caller.change("/page/cancel", {"job": job.path}).status == 409
+    assert caller.change("/page/retry", {"job": job.path}).status == 200
+    assert caller.change("/page/retry", {"job": "generations/u/images/none"}).status == 409
+    assert caller.change("/page/retry", {"job": "elsewhere/1"}).status == 404
+
+
+def test_a_body_that_is_no_small_object_is_refused(caller: Caller) -> None:
+    """It is not read further than that."""
+    for body, status in (("[]", 400), ("{", 400), ('"x"', 400), ("x" * 70_000, 413)):
+        with caller.open("POST", "/page/jobs", body=body, headers={"X-Easeld-Page": "1"}) as answer:
+            assert answer.status == status
+
+
+def test_a_document_of_wrong_types_is_shown_all_the_same(caller: Caller) -> None:
+    """Clients may write anything into their documents; the page shows what can be shown."""
+    wrong = {"prompt": ["a"], "seed": "x", "progress": 7, "images": 3, "easeld": "no", "width": {"a": float("nan")}}
+    caller.rig.client.set(
+        "generations/u/images/wrong", {**wrong, "status": "completed", "created_at": SERVER_TIME, "completed_at": 3}
+    )
+    [shown] = event(caller, "results", lambda jobs: len(jobs) == 1)
+    assert shown["prompt"] == "['a']"
+    assert shown["media"] == []
+    assert shown["progress"] is None
+
+
+def test_long_texts_are_cut(caller: Caller) -> None:
+    """A list of jobs stays small, whatever is in them."""
+    made = caller.rig.store.read(caller.rig.call("long"))
+    fields = {**(made.fields or {}), "prompt": "x" * 100_000, "error_message": "y" * 100_000}
+    shown = job(replace(made, fields=fields), lambda _: [])
+    assert len(shown["prompt"]) == len(shown["error_message"]) == 2000
