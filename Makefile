@@ -21,15 +21,17 @@ NOT_TESTED := build/not-tested.txt
 # Demo and tests show the same on every machine, so they never touch an accelerator.
 export EASELD_DEVICE := cpu
 
-.PHONY: help install demo test browser-test chaos bench check lint format types rooms wheel paths fix clean
+.PHONY: help install demo shim-bench test chaos browser-test bench check lint format types rooms wheel paths systemd-check image-check fix clean
 
 help:
 	@echo "make demo    install, then make one image and one video with the small built-in models"
 	@echo "make test    the whole suite, with a real Firestore emulator and Cloud Storage server, and coverage"
 	@echo "make bench   what the queue costs, against bare loops and bare writes (BENCH=quick: a glimpse)"
-	@echo "make chaos   5,000 jobs while workers are killed and networks cut: nothing lost, nothing twice (CHAOS=short: minutes)"
+	@echo "make shim-bench  calls a second that the shim takes, beside runpod's own local server and bare writes"
 	@echo "make browser-test  the operator page in a real browser; installs Debian's Chromium where it is missing"
+	@echo "make chaos   5,000 jobs while workers are killed and networks cut: nothing lost, nothing twice (CHAOS=short: minutes)"
 	@echo "make check   lint, format, types, import rules, the wheel"
+	@echo "make systemd-check, make image-check    the services on a real systemd, the images in use; root on Debian, minutes"
 	@echo "make fix     let ruff mend what it can"
 	@echo "make clean   remove the virtual environment and everything built"
 
@@ -82,6 +84,12 @@ bench: $(DEVELOPMENT)
 browser-test: $(DEVELOPMENT)
 	@make/chromium.sh
 	@CI=true $(BIN)/python -m pytest tests/browser $(PYTEST_OPTIONS)
+
+# The peer comes with the extra `bench`, at the version of constraints.txt.
+shim-bench: $(DEVELOPMENT)
+	@$(BIN)/python -c 'import runpod' 2>/dev/null || \
+		$(BIN)/python -m pip install $(PIP_OPTIONS) --constraint constraints.txt --editable '.[bench]'
+	@$(BIN)/python -m benchmarks.shim
 
 check: lint format types rooms paths wheel
 
