@@ -60,6 +60,33 @@ def still_wakes(direct: FirestoreStore, woken: threading.Event, file_uid: str) -
     return woken.wait(SOON)
 
 
+def test_only_news_wakes(relayed: FirestoreStore, relay: FirestoreRelay) -> None:
+    """What the server sends again, as the emulator does after each commit, is no hint; nor is what goes away."""
+    hints: list[None] = []
+    subscription = relayed.listen([IMAGES], lambda: hints.append(None))
+    wait_until(lambda: len(hints) == 1)  # the state at the start
+    document = {"name": "projects/p/databases/d/documents/generations/u/images/a", "update_time": {"seconds": 5}}
+    state = {"target_change_type": "CURRENT", "target_ids": [WATCH_TARGET_ID]}
+
+    def tell(*messages: dict[str, object]) -> None:
+        for message in (*messages, {"target_change": state}, {"target_change": {"resume_token": b"x"}}):
+            relay.tell(ListenResponse(message))
+
+    news = {"document_change": {"document": document, "target_ids": [WATCH_TARGET_ID]}}
+    anew = {"target_change": {"target_change_type": "RESET", "target_ids": [WATCH_TARGET_ID]}}
+    gone = {"document_remove": {"document": document["name"], "removed_target_ids": [WATCH_TARGET_ID]}}
+    tell(news)
+    wait_until(lambda: len(hints) == 2)
+    tell(anew, news)
+    tell(news)
+    tell(gone)
+    tell(anew)
+    tell(news)  # it came back, which is the only news of these five
+    wait_until(lambda: len(hints) == 3)
+    subscription.close()
+    assert len(hints) == 3
+
+
 @pytest.mark.slow
 def test_a_quiet_queue_is_not_taken_for_a_dead_stream(listening: Subscription, relay: FirestoreRelay) -> None:
     """Three silences long nothing happens; the server is asked to speak, and the stream stays the same."""

@@ -60,6 +60,8 @@ class HintWatch(Watch):
     def __init__(self, *args: Any, **keywords: Any) -> None:
         self.ended: str | None = None
         self._changed = False
+        self._versions: dict[str, Any] = {}  # update times by name of what the query matches, as far as it has a limit
+        self._before: dict[str, Any] = {}  # the same before the server began to send everything anew
         self._heard = time.monotonic()
         self._pinged = 0.0
         self._opened: float | None = None  # the first opening that no message has answered yet
@@ -128,17 +130,30 @@ class HintWatch(Watch):
             self.ended = " ".join(str(future).split()) or type(future).__name__
 
     def on_snapshot(self, proto: ListenResponse | None) -> None:
-        """Take one message: any is a proof of life, and a consistent state after a change is a hint."""
+        """Take one message: any is a proof of life, and a consistent state with something new in it is a hint.
+
+        The emulator sends the whole result again after every commit anywhere near. What was seen before is no news,
+        and neither is what goes away: without this each of our own writes would make us look again.
+        """
         self._thread = threading.current_thread()
         if proto is None:  # the stream was terminated
             self.ended = self.ended or "the server ended the stream"
             return
         self._heard, self._opened = time.monotonic(), None
         message = ListenResponse.pb(proto)
-        if message.WhichOneof("response_type") == "target_change":
-            self._take(message.target_change)
-        elif PING_TARGET_ID not in message.document_delete.removed_target_ids:
-            self._changed = True  # a document came, went or changed; or a count after a reconnect, which may mean that
+        match message.WhichOneof("response_type"):
+            case "target_change":
+                self._take(message.target_change)
+            case "document_change":
+                name, version = message.document_change.document.name, message.document_change.document.update_time
+                self._changed = self._changed or version not in (self._versions.get(name), self._before.get(name))
+                self._versions[name] = version
+            case "document_delete":
+                self._versions.pop(message.document_delete.document, None)
+            case "document_remove":
+                self._versions.pop(message.document_remove.document, None)
+            case _:  # a count after a reconnect, which may mean that something was missed
+                self._changed = True
 
     def _take(self, change: Any) -> None:
         kind = change.target_change_type
@@ -147,11 +162,12 @@ class HintWatch(Watch):
         if kind == CHANGE.REMOVE:
             self.ended = f"refused: {change.cause.message or change.cause.code}"
         elif kind == CHANGE.RESET:
-            self._changed = True
+            self._before, self._versions = self._versions, {}
         elif kind == CHANGE.CURRENT:
             self.current = True
         elif kind == CHANGE.NO_CHANGE and not change.target_ids and self.current:
             self.resume_token = change.resume_token or self.resume_token
+            self._before = {}
             wake = self._snapshot_callback
             if wake is not None and (self._changed or not self.has_pushed):
                 self._changed, self.has_pushed = False, True

@@ -37,7 +37,7 @@ from daemon.core.ports import Settled, Subscription, Update
 PASSES = 3  # of many updates together, before those that lose go on alone
 TRIES = 10  # of one update against quicker writers
 SILENCE = 90.0  # seconds without a sign of life; at half of it a listener asks for one
-HINTS = 50  # documents that a listener watches in each collection; each costs a read when it opens
+HINTS = 10  # documents that a listener watches in each collection; each costs a read when it opens
 
 BEATEN = (Aborted, AlreadyExists, FailedPrecondition, NotFound)
 """A commit whose condition did not hold, or that met another's lock. A commit whose answer was lost looks so, too."""
@@ -212,10 +212,10 @@ class FirestoreStore:
             asked = [queries.created_before(query, before) for query in asked]
         return self._reader.merged(asked, "created_at", limit, None, descending=True)
 
-    def stale(self, *, before: datetime, limit: int) -> list[Document]:
+    def stale(self, *, before: datetime, limit: int, after: Document | None = None) -> list[Document]:
         """Processing documents whose ``modified`` lies before a time."""
         asked = [queries.stale(self._client, collection, before) for collection in Collection]
-        return self._reader.merged(asked, "modified", limit, None)
+        return self._reader.merged(asked, "modified", limit, after)
 
     def cancelling(self, *, limit: int) -> list[Document]:
         """Active documents with ``cancel_requested: true``."""
