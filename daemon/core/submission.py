@@ -49,6 +49,17 @@ def submit(document: Document, now: datetime, *, values: Canonical) -> Changes |
             return Changes(reason="job.resubmitted", fields=begun_anew(fields) | given | again)
 
 
+def ask_to_cancel(document: Document, now: datetime) -> Changes | Refusal:
+    """Ask for the end of an active job, in its client's name."""
+    fields = document.fields
+    if fields is None:
+        return Refusal(why=Why.ABSENT)
+    active = fields.get("status") in (Status.QUEUED, Status.PROCESSING)
+    if not active or fields.get("cancel_requested") is True:
+        return Refusal(why=Why.DONE)
+    return Changes(reason="job.cancel_requested", fields={"cancel_requested": True})
+
+
 def _create(document: Document, given: Mapping[str, Any]) -> Changes:
     fields = {
         **given,

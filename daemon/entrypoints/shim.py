@@ -17,6 +17,7 @@ from daemon.core.job import JobId
 from daemon.core.ports import Intake
 from daemon.core.request import Submission
 from daemon.entrypoints import shim_answers as answers
+from daemon.entrypoints import shim_jobs
 from daemon.entrypoints.shim_access import Access
 from daemon.entrypoints.shim_batches import Batches
 from daemon.entrypoints.shim_body import read_input
@@ -56,14 +57,20 @@ def create_app(settings: Settings, store: Intake, worker: Service | None = None)
         exception_handlers=dict.fromkeys(answers.HANDLED, answers.refused),
     )
 
+    async def submit(request: Request) -> JobId:
+        return await batches.run(_parse(await read_input(request), settings))
+
     async def runsync(request: Request) -> Response:
         """Queue a generation. The same call again is never a second generation."""
         access.check(request, request.path_params["endpoint_id"])
-        submission = _parse(await read_input(request), settings)
-        return answers.accepted(await batches.run(submission))
+        return answers.accepted(await submit(request))
 
     # Not by fastapi's own decorator, whose way with parameters costs as much as all that is done here.
-    app.router.routes.insert(0, Route(PATH, runsync, methods=["POST"], include_in_schema=False))
+    runpod = [
+        Route(PATH, runsync, methods=["POST"], include_in_schema=False),
+        *shim_jobs.routes(store, calls, access, submit),
+    ]
+    app.router.routes[:0] = runpod
     if worker is None:
         app.include_router(health(store, calls))
     else:
@@ -75,7 +82,7 @@ def create_app(settings: Settings, store: Intake, worker: Service | None = None)
         page = routes.router(settings, worker, host=settings.shim_host)
         if page is not None:
             app.include_router(page)
-    describe(app, {PATH: runsync})
+    describe(app, runpod)
     return app
 
 

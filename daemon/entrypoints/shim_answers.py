@@ -62,7 +62,8 @@ def accepted(job: JobId) -> Response:
 
 def answer(content: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Any answer, as JSON."""
-    return Response(to_json(content), status, headers, media_type="application/json")
+    body = to_json(content, bytes_mode="base64", inf_nan_mode="null", fallback=str)  # documents hold anything
+    return Response(body, status, headers, media_type="application/json")
 
 
 def failure(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:

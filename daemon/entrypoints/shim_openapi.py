@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import Route
 
-from daemon.core.request import Request
+from daemon.core.request import RANGES, Request
 from daemon.entrypoints.shim_answers import Accepted, Failure
 
 REFUSALS = {
@@ -20,6 +21,7 @@ REFUSALS = {
     429: "Too many calls with this key, or too many jobs of this user",
     503: "The job store is away: nothing was written, try again",
 }
+OF_BODIES = (400, 413, 415)
 EXAMPLE = {
     "input": {
         "prompt": "A red sports car on a mountain road",
@@ -34,6 +36,10 @@ def _input() -> dict[str, Any]:
     schema = Request.model_json_schema()
     ids = {name: {"type": "string", "minLength": 1} for name in ("user_id", "file_uid")}
     properties = {**schema["properties"], **ids}
+    for name, (least, most) in RANGES.items():
+        kind = "integer" if isinstance(least, int) else "number"
+        properties[name] = {"type": [kind, "null"], "minimum": least, "maximum": most}
+        properties[name]["default"] = Request.model_fields[name].default
     properties["use_cloud_storage"] = {"const": True}
     properties["prompt"] = {"type": "string", "minLength": 1}
     return {
@@ -55,33 +61,25 @@ BODY = {
 }
 
 
-def answers(success: Any) -> dict[int | str, dict[str, Any]]:
-    """The answers of an endpoint behind a key."""
+def answers(success: Any, *, sends: bool) -> dict[int | str, dict[str, Any]]:
+    """The answers of an endpoint behind a key, to calls with a body or without."""
     refused: dict[int | str, dict[str, Any]] = {
-        status: {"model": Failure, "description": text} for status, text in REFUSALS.items()
+        status: {"model": Failure, "description": text}
+        for status, text in REFUSALS.items()
+        if sends or status not in OF_BODIES
     }
     return {200: {"model": success}, **refused}
 
 
-RUNSYNC: dict[str, Any] = {
-    "tags": ["runpod"],
-    "responses": answers(Accepted),
-    "openapi_extra": {
-        "parameters": [{"name": "endpoint_id", "in": "path", "required": True, "schema": {"type": "string"}}],
-        "requestBody": BODY,
-        "security": [{"key": []}],
-    },
-}
-
-
-def describe(app: FastAPI, endpoints: Mapping[str, Any]) -> None:
+def describe(app: FastAPI, routes: Sequence[Route]) -> None:
     """Let the application describe itself: with the key's scheme, without answers that it never gives.
 
-    ``endpoints`` are those that it serves past fastapi's own decorators, by their paths.
+    ``routes`` are those of RunPod's interface, which it serves past fastapi's own decorators.
     """
     described = APIRouter()
-    for path, endpoint in endpoints.items():
-        described.add_api_route(path, endpoint, methods=["POST"], **RUNSYNC)
+    for route in routes:
+        for method in sorted((route.methods or set()) - {"HEAD"}):
+            described.add_api_route(route.path, route.endpoint, methods=[method], **_operation(route))
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -97,3 +95,16 @@ def describe(app: FastAPI, endpoints: Mapping[str, Any]) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # how fastapi's manual says to do it
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    names = sorted(route.param_convertors)
+    extra: dict[str, Any] = {
+        "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names],
+        "security": [{"key": []}],
+    }
+    sends = route.path.endswith(("/run", "/runsync"))
+    if sends:
+        extra["requestBody"] = BODY
+    success = Accepted if route.path.endswith("/runsync") else dict[str, Any]
+    return {"tags": ["runpod"], "responses": answers(success, sends=sends), "openapi_extra": extra}
