@@ -127,7 +127,7 @@ class Fleet:
         environment = self._site.environment(number) | {"EASELD_WORKER": name, "EASELD_STATE": str(state)}
         configuration = {
             "kills": self._plan.kills,
-            "freezes": self._plan.freezes,
+            "freezes": self._plan.freezes if number < self._plan.freezers else {},
             "seed": self._plan.seed * 1000 + life,
             "notes": str(self.notes),
             "skew": self._site.skew(number),

@@ -43,6 +43,7 @@ class Plan:
     kills: dict[str, float] = field(default_factory=lambda: dict(KILLS))
     freezes: dict[str, float] = field(default_factory=lambda: dict(FREEZES))
     defect: str | None = None
+    freezers: int = 100  # so many workers, the first ones, freeze at points
     wakes: dict[str, str] = field(default_factory=dict)  # when who froze at a point wakes; else by chance
     poison: bool = False  # one job kills whoever generates it
     max_attempts: int = 50
@@ -62,9 +63,12 @@ class Plan:
 
 def of_form(form: str, site: str, seed: int) -> list[Plan]:
     """The runs of the short form (for continuous integration) or the full one."""
-    jobs, faults = {"short": (260, 50), "full": (2500, 500)}[form]
-    main = Plan(site=site, jobs=jobs, faults=faults, seed=seed, within=240.0 if form == "short" else 900.0)
-    return [main, quarantine(site, seed)]
+    if form == "full":
+        main = Plan(site=site, jobs=2500, faults=500, seed=seed, within=900.0)
+        return [main, quarantine(site, seed)]
+    if site == "firestore":
+        return [Plan(site=site, jobs=200, faults=45, seed=seed)]
+    return [Plan(site=site, jobs=300, faults=60, seed=seed, pace=0.4), quarantine(site, seed)]
 
 
 def quarantine(site: str, seed: int) -> Plan:
