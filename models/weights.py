@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,38 @@ def folder(spec: ModelSpec, *, cache_dir: Path, local_files_only: bool, on_load:
                 "is expected there"
             )
         return spec.path
+    local_files_only = local_files_only or is_pulled(spec, cache_dir=cache_dir)
     return _from_hub(spec, local_files_only=local_files_only, on_load=on_load)
+
+
+def remember(spec: ModelSpec, folder: Path, *, cache_dir: Path) -> None:
+    """Note that the weights in ``folder`` are whole, so that the hub is not asked about them again."""
+    sizes = {str(file.relative_to(folder)): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
+    note = _note(spec, cache_dir)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    begun = note.with_suffix(f".{os.getpid()}")
+    begun.write_text(json.dumps({"folder": str(folder), "sizes": sizes}), encoding="utf-8")
+    begun.replace(note)
+
+
+def forget(spec: ModelSpec, *, cache_dir: Path) -> None:
+    """Take the note back."""
+    _note(spec, cache_dir).unlink(missing_ok=True)
+
+
+def is_pulled(spec: ModelSpec, *, cache_dir: Path) -> bool:
+    """Whether the weights were noted as whole, and each of their files is there still."""
+    try:
+        noted = json.loads(_note(spec, cache_dir).read_text(encoding="utf-8"))
+        folder = Path(noted["folder"])
+        return all((folder / name).stat().st_size == size for name, size in noted["sizes"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _note(spec: ModelSpec, cache_dir: Path) -> Path:
+    name = f"{spec.repository}@{spec.revision}.{spec.variant or 'any'}".replace("/", "--")
+    return cache_dir / "pulled" / f"{name}.json"
 
 
 def _from_hub(spec: ModelSpec, *, local_files_only: bool, on_load: OnLoad) -> Path:

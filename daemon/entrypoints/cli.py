@@ -63,7 +63,13 @@ app.command(epilog=_examples("easeld gc --dry-run", "easeld gc"))(collect.gc)
 app.command(epilog=_examples("easeld doctor", "easeld doctor --json | jq '.[] | select(.state != \"ok\")'"))(
     doctor.doctor
 )
-app.command(epilog=_examples("easeld models", "EASELD_MODELS=sdxl,wan-2.1-1.3b easeld models --json"))(catalogue.models)
+app.add_typer(
+    catalogue.app,
+    name="models",
+    epilog=_examples(
+        "easeld models", "EASELD_MODELS=sdxl,wan-2.1-1.3b easeld models --json", "easeld models pull sdxl"
+    ),
+)
 
 
 def _print_version(wanted: bool) -> None:
