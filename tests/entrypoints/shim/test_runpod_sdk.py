@@ -50,10 +50,10 @@ def test_a_job_is_run_asked_for_and_handed_over(shim: Shim, endpoint: Any) -> No
     job = job_of(fields)
     running = endpoint.run(fields)
     assert running.status() == "IN_QUEUE"
-    assert endpoint.health() == {"jobs": {"inQueue": 1, "inProgress": 0}, "workers": {"running": 0}}
+    assert endpoint.health(timeout=30) == {"jobs": {"inQueue": 1, "inProgress": 0}, "workers": {"running": 0}}
     take(shim, job)
     assert running.status() == "IN_PROGRESS"
-    assert endpoint.health() == {"jobs": {"inQueue": 0, "inProgress": 1}, "workers": {"running": 1}}
+    assert endpoint.health(timeout=30) == {"jobs": {"inQueue": 0, "inProgress": 1}, "workers": {"running": 1}}
     assert running.output() is None
     decided(shim, job, partial(lifecycle.complete, token=TOKEN, outcome=outcome(job)))
     assert running.status() == "COMPLETED"
