@@ -107,6 +107,7 @@ def service(
         finishers=finishers,
         shutdown=shutdown,
         metrics=metrics,
+        previews=settings.previews,
     )
     _show(metrics, worker, vitals, Backlog(store, collections))
     return Service(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,13 @@ def write_mp4(frames: Frames, path: Path, *, fps: int) -> None:
         for picture in frames[:, :height, :width]:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
+
+
+def jpeg(picture: Frames) -> bytes:
+    """A small picture, (height, width, 3), as JPEG."""
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, format="JPEG", quality=85)
+    return content.getvalue()
 
 
 def even(size: int) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from models.spec import Frames
 
 log = structlog.get_logger(__name__)
+
+LOOK_EVERY = 0.5  # seconds between two previews
 
 
 class Generation:
@@ -38,6 +42,7 @@ class Generation:
         moved: Callable[[float], None],
         loading: Callable[[], None],
         interrupted: Callable[[], bool],
+        previews: bool,
     ) -> None:
         self.members = list(batch)
         self._batch = batch
@@ -47,6 +52,8 @@ class Generation:
         self._moved = moved
         self._loads = loading
         self._interrupted = interrupted
+        self._previews = previews
+        self._look_at = 0.0  # by the monotonic clock
         self._began = time.monotonic()
         self._whole = 0  # steps of all calls
         self._done = 0  # steps of the calls before the present one
@@ -68,7 +75,8 @@ class Generation:
         self._whole = sum(self._batch[0].work.request.num_inference_steps for _ in calls)
         frames: list[list[Frames]] = [[] for _ in self._batch]
         for call, owners in calls:
-            for owner, picture in zip(owners, resident.generate(call, self._on_step), strict=True):
+            looked_at = replace(call, on_look=partial(self._look, owners)) if self._previews else call
+            for owner, picture in zip(owners, resident.generate(looked_at, self._on_step), strict=True):
                 frames[owner].append(picture)
             self._done += call.steps
         for held in self._batch:
@@ -80,6 +88,19 @@ class Generation:
         log.info("model.loading", model=self._batch[0].work.spec.name, what=what)
         for held in self._batch:
             held.progress = Progress(phase="loading", steps=held.work.request.num_inference_steps)
+
+    def _look(self, owners: Sequence[int], paint: Callable[[], Sequence[Frames]]) -> None:
+        """Keep a small picture of what forms, now and then; where that fails, it is not tried again in this batch."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_EVERY
+        try:
+            for owner, picture in zip(owners, paint(), strict=True):
+                self._batch[owner].preview = picture
+        except Exception as exc:  # noqa: BLE001 - a look must not cost anybody a picture
+            self._look_at = float("inf")
+            log.warning("preview.failed", model=self._batch[0].work.spec.name, error=str(exc))
 
     def _on_step(self, step: int, _steps: int) -> None:
         now = time.monotonic()

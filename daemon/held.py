@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from daemon.core import lifecycle, request
 from daemon.core.job import Decide, Document, JobId, Refusal, Why
@@ -13,6 +14,9 @@ from daemon.core.plan import Work
 from daemon.core.policy import Policy, Progress, Ticket
 from daemon.core.ports import Store
 from daemon.core.record import Record, holder
+
+if TYPE_CHECKING:
+    from models.spec import Frames
 
 LEASE_MARGIN = 5.0  # seconds before its end at which a lease that was not renewed counts as doubtful; a third at most
 
@@ -42,6 +46,7 @@ class Held:
         self.replaces = record.replaces
         self.timings: dict[str, float] = {}  # seconds per stage
         self.progress = Progress(phase="claimed", steps=self.work.request.num_inference_steps)
+        self.preview: Frames | None = None  # a small picture of what the device is making, for the page
         self.gone: Refusal | None = None
         self.claimed_at = time.monotonic()
         self.renewed_at = self.claimed_at

@@ -141,6 +141,7 @@ class Settings(BaseSettings):
     page: bool = Field(
         True, description="Serve the operator page at `/`, from `easeld up` and where a worker has an HTTP port."
     )
+    previews: bool = Field(True, description="Show on the page what a running job is making, twice a second at most.")
     page_token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         None,
         description="Token of the page, 16 characters at least. Without it the page is on loopback addresses only.",

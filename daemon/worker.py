@@ -59,6 +59,7 @@ class Worker:
     finishers: ThreadPoolExecutor
     shutdown: Shutdown
     metrics: Metrics
+    previews: bool  # whether small pictures of what forms are kept, for the page
 
     def claim(self, draining: Event) -> None:
         """Claim while there is room, until the worker drains; then give back what the device has not begun."""
@@ -90,6 +91,7 @@ class Worker:
             moved=self.room.moved,
             loading=self.room.loading,
             interrupted=self.shutdown.now.is_set,
+            previews=self.previews,
         )
         self.metrics.batches.observe(sum(len(held.work.seeds) for held in batch))
         try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from models import device as devices
+from models import previews
 from models.errors import ModelMissing, OutOfMemory
 from models.failure import first_line, is_device_lost, is_out_of_memory, translate
 from models.guidance import PerItemGuidance
@@ -49,6 +51,7 @@ class DiffusionModel(ABC):
         self._pipeline.set_progress_bar_config(disable=True)
         # One item at a time: decoding needs the most memory of all, and on a CPU it is no slower for that.
         self._pipeline.vae.enable_slicing()
+        self._projection: torch.Tensor | None = None  # measured when somebody first looks
 
     @property
     def spec(self) -> ModelSpec:
@@ -62,9 +65,11 @@ class DiffusionModel(ABC):
         """
         stopped_by: Exception | None = None
 
-        def after_step(pipeline: Any, index: int, *_: Any) -> dict[str, Any]:
+        def after_step(pipeline: Any, index: int, _time: Any, state: dict[str, Any]) -> dict[str, Any]:
             nonlocal stopped_by
             try:
+                if call.on_look is not None:
+                    call.on_look(partial(self._forming, state["latents"]))
                 on_step(index + 1, pipeline.num_timesteps)
             except Exception as error:
                 stopped_by = error
@@ -94,6 +99,18 @@ class DiffusionModel(ABC):
                 raise
             raise translated from error
         return self._delivered(videos)
+
+    def _forming(self, latents: torch.Tensor) -> Sequence[Frames]:
+        """Small pictures of what latents are becoming; of a video, its middle."""
+        if latents.ndim == 5:  # (items, channels, frames, rows, columns)
+            latents = latents[:, :, latents.shape[2] // 2]
+        if self._projection is None:
+            self._projection = previews.measure(self._still, channels=latents.shape[1], device=latents.device)
+        return previews.paint(latents, self._projection)
+
+    @abstractmethod
+    def _still(self, latents: torch.Tensor) -> torch.Tensor:
+        """Decode one frame of normalised latents, (items, channels, rows, columns), to (items, 3, height, width)."""
 
     @abstractmethod
     def _decoded(self, *, num_frames: int, **arguments: Any) -> torch.Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,8 +33,16 @@ class Null:
         for step in range(1, call.steps + 1):
             # To a moment and not for a time: what each sleep takes too long would add up.
             time.sleep(max(0.0, began + step * self._spec.step_seconds - time.monotonic()))
+            if call.on_look is not None:
+                call.on_look(partial(self._forming, call, step / call.steps))
             on_step(step, call.steps)
         return [self._painted(item, call) for item in call.items]
+
+    def _forming(self, call: Call, share: float) -> Sequence[Frames]:
+        """Every eighth pixel of the first frame, as bright as the call is far."""
+        pictures = [self._painted(item, replace(call, frames=1)) for item in call.items]
+        still = [picture if picture.ndim == 3 else picture[0] for picture in pictures]
+        return [(picture[::8, ::8] * share).astype(np.uint8) for picture in still]
 
     def _painted(self, item: Item, call: Call) -> Frames:
         """A part of one large gradient, marked with a number made of prompt and seed; a video scrolls through it.

@@ -26,13 +26,16 @@ class StableDiffusionXL(DiffusionModel):
     def _decoded(self, *, num_frames: int, **arguments: Any) -> torch.Tensor:  # noqa: ARG002 a picture is one frame
         """Decode here and not in the pipeline, which cannot decode half-precision latents with a float32 VAE."""
         latents = self._pipeline(**arguments, output_type="latent").images
+        return self._still(latents).unsqueeze(1)
+
+    def _still(self, latents: torch.Tensor) -> torch.Tensor:
         vae = self._pipeline.vae
         latents = latents.to(vae.dtype) / vae.config.scaling_factor
         mean, deviation = (getattr(vae.config, f"latents_{of}", None) for of in ("mean", "std"))
         if mean is not None and deviation is not None:  # some models of this class normalise each channel
             latents = latents * _per_channel(deviation, latents) + _per_channel(mean, latents)
         decoded: torch.Tensor = vae.decode(latents, return_dict=False)[0]
-        return (decoded / 2 + 0.5).unsqueeze(1)
+        return decoded / 2 + 0.5
 
     def _delivered(self, videos: list[Frames]) -> Sequence[Frames]:
         return [video[0] for video in videos]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -84,11 +84,16 @@ class Call:
     steps: int
     frames: int = 1  # as asked; 1 for a picture
     items: tuple[Item, ...]
+    on_look: OnLook | None = field(default=None, compare=False, repr=False)
 
 
 OnStep = Callable[[int, int], None]
 """``on_step(step, steps)`` is called after each denoising step, 1-based. Whatever it raises stops the call at once and
 reaches the caller unchanged; the model stays usable."""
+
+OnLook = Callable[[Callable[[], "Sequence[Frames]"]], None]
+"""``on_look(paint)`` is called after each step, before ``on_step``, by models that can show what forms. ``paint()``
+gives one small picture for each item, uint8 of the shape (rows, columns, 3); the device finishes the step for it."""
 
 OnLoad = Callable[[str], None]
 """``on_load(what)`` is called while a model loads, with a few words for a person."""

@@ -23,5 +23,14 @@ class Wan(DiffusionModel):
         decoded: torch.Tensor = self._pipeline(**arguments, num_frames=num_frames, output_type="pt").frames
         return decoded
 
+    def _still(self, latents: torch.Tensor) -> torch.Tensor:
+        vae = self._pipeline.vae
+        latents = latents.unsqueeze(2).to(vae.dtype)
+        mean, deviation = (
+            latents.new_tensor(of).view(1, -1, 1, 1, 1) for of in (vae.config.latents_mean, vae.config.latents_std)
+        )
+        decoded: torch.Tensor = vae.decode(latents * deviation + mean, return_dict=False)[0]
+        return decoded[:, :, 0] / 2 + 0.5
+
     def _delivered(self, videos: list[Frames]) -> Sequence[Frames]:
         return videos

@@ -57,6 +57,8 @@ def test_a_prompt_becomes_a_picture_before_ones_eyes(page: Page, served: Served)
     served.rig.device.step(5)
     expect(page.locator("#running")).to_contain_text("Step 5 of 20")
     assert bar(page) == 25
+    preview = page.locator("#running img")
+    until(lambda: bool(preview.evaluate("image => image.complete && image.naturalWidth")), "the preview is loaded")
     served.rig.device.step(5)
     expect(page.locator("#running")).to_contain_text("Step 10 of 20")
     assert bar(page) == 50

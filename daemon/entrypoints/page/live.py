@@ -13,8 +13,9 @@ import structlog
 from pydantic_core import to_json
 
 from daemon.core.errors import StoreUnavailable
-from daemon.core.job import Collection, Document, Status
+from daemon.core.job import Collection, Document, JobId, Status
 from daemon.core.record import holder
+from daemon.encode import jpeg
 from daemon.entrypoints.page import view
 from daemon.entrypoints.shim_answers import Refused
 from daemon.held import Held
@@ -129,7 +130,16 @@ class Live:
         return lease is None or lease.worker != self._name
 
     def _live(self, held: Held) -> dict[str, Any]:
-        return view.live(view.job(held.document, self._media), held.progress, preview=None)
+        return view.live(
+            view.job(held.document, self._media),
+            held.progress,
+            preview=held.progress.step if held.preview is not None else None,
+        )
+
+    def preview(self, job: JobId) -> bytes | None:
+        """What a job that runs here is making, as JPEG."""
+        picture = next((one.preview for one in self._worker.heartbeat.held() if one.id == job), None)
+        return None if picture is None else jpeg(picture)
 
     def _minute(self, minute: Any) -> dict[str, Any]:
         return {

@@ -93,6 +93,7 @@ class _Page:
         router.add_api_route("/page/session", self.session, methods=["POST"])
         router.add_api_route("/page/events", self.events, methods=["GET"])
         router.add_api_route("/page/media/{user}/{folder}/{name}", self.media, methods=["GET"])
+        router.add_api_route("/page/preview", self.preview, methods=["GET"])
         router.add_api_route("/page/jobs", self.submit, methods=["POST"])
         router.add_api_route("/page/again", self.again, methods=["POST"])
         router.add_api_route("/page/cancel", self.cancel, methods=["POST"])
@@ -160,6 +161,14 @@ class _Page:
         if not legal or kind is None or not await run_in_threadpool(_is_plain_file, path):
             raise Refused(404, "There is no such file")
         return FileResponse(path, media_type=kind, headers=self._headers)
+
+    async def preview(self, request: Request, job: str = "") -> Response:
+        """What a running job of this worker is making."""
+        self._guard.to_read(request)
+        picture = await run_in_threadpool(self._live.preview, _job({"job": job}))
+        if picture is None:
+            raise Refused(404, "There is no preview")
+        return Response(picture, media_type="image/jpeg", headers=self._headers | {"Cache-Control": "no-store"})
 
     async def submit(self, request: Request) -> Response:
         """Queue what the form says, exactly as a call of the endpoint does."""
