@@ -13,19 +13,13 @@ from typing import Any
 
 from daemon.adapters.boot_clock import MachineClock, from_microseconds, to_microseconds
 from daemon.adapters.database import Log, connect, prepare, transaction
-from daemon.adapters.sqlite_rows import MOMENT, SCHEMA, age_key, columns, decode, encode
+from daemon.adapters.sqlite_bulk import settle_each
+from daemon.adapters.sqlite_rows import MOMENT, SCHEMA, SELECT, UPSERT, age_key, as_document, columns, concerned, encode
 from daemon.adapters.sqlite_wake import Doorbell, Watcher, read_marks
 from daemon.core.errors import DocumentTooLarge, StoreUnavailable
-from daemon.core.job import Changes, Collection, Decide, Document, Fields, JobId, Refusal, Status, Why, apply
+from daemon.core.job import Changes, Collection, Decide, Document, JobId, Refusal, Status, Why, apply
 from daemon.core.ports import Settled, Subscription, Update
 
-SELECT = "SELECT path, version, updated_at, fields FROM documents"
-UPSERT = """
-INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET
-    version = excluded.version, updated_at = excluded.updated_at, fields = excluded.fields, status = excluded.status,
-    created_rank = excluded.created_rank, created_value = excluded.created_value, modified = excluded.modified,
-    cancel_requested = excluded.cancel_requested
-"""
 LEAP = 1_000_000  # versions left out at a new start of the machine, more than a power cut can take back
 
 
@@ -60,7 +54,7 @@ class SqliteStore:
             now = self.now()
         if row is None:
             return Document(id=job, fields=None, version=0, updated_at=now, read_at=now)
-        return _document(job, row, now)
+        return as_document(job, row, now)
 
     def update(self, target: Document | JobId, decide: Decide) -> Document | Refusal:
         document = target if isinstance(target, Document) else self.read(target)
@@ -75,10 +69,14 @@ class SqliteStore:
 
     def update_each(self, updates: Sequence[Update]) -> list[Settled | DocumentTooLarge | StoreUnavailable]:
         """In one transaction, so that they share its cost and one wait for the disk."""
+        settled: list[Settled | DocumentTooLarge | StoreUnavailable] = []
         with self._writing, self._translated():
             self._check_open()
-            with transaction(self._writer):
-                settled = [self._settle(update) for update in updates]
+            try:
+                with transaction(self._writer):
+                    settled += settle_each(self._writer, updates, clock=self._microseconds)
+            except sqlite3.DataError:  # one of them is too large: each by itself then
+                settled += [self._settle_alone(update) for update in updates]
             commit = self._log.committed()
         self._doorbell.ring()
         with self._translated():
@@ -105,11 +103,14 @@ class SqliteStore:
             limit,
         )
 
-    def stale(self, *, before: datetime, limit: int) -> list[Document]:
+    def stale(self, *, before: datetime, limit: int, after: Document | None = None) -> list[Document]:
+        modified = (after.fields or {}).get("modified") if after is not None else None
+        key = (to_microseconds(modified), after.id.path) if after is not None and modified else (-(2**62), "")
         return self._query(
             "documents_stale",
-            "status = 'processing' AND collection IS NOT NULL AND modified < ? ORDER BY modified, path",
-            (to_microseconds(before),),
+            "status = 'processing' AND collection IS NOT NULL AND modified < ?"
+            " AND (modified, path) > (?, ?) ORDER BY modified, path",
+            (to_microseconds(before), *key),
             limit,
         )
 
@@ -195,31 +196,22 @@ class SqliteStore:
                 return None
             commit = self._log.committed()
         fields = written.fields or {}
-        if any(_concerned(fields, document.id.collection)):
+        if any(concerned(fields, document.id.collection)):
             self._doorbell.ring()
         if fields.get("status") != Status.PROCESSING:
             with self._translated():
                 self._log.sync(commit)
         return written
 
-    def _settle(self, update: Update) -> Settled | DocumentTooLarge | StoreUnavailable:
-        """One of many updates, inside their transaction: nobody is quicker here."""
-        marks = ", ".join("?" for _ in update.candidates)
-        asked = f"{SELECT} WHERE path IN ({marks})"
-        rows = {row[0]: row for row in self._writer.execute(asked, [job.path for job in update.candidates])}
-        job = next((job for job in update.candidates if job.path in rows), update.candidates[0])
-        now = self.now()
-        row = rows.get(job.path)
-        absent = Document(id=job, fields=None, version=0, updated_at=now, read_at=now)
-        document = absent if row is None else _document(job, row, now)
-        changes = update.decide(document, now)
-        if isinstance(changes, Refusal):
-            return Settled(job=job, why=changes.why)
+    def _settle_alone(self, update: Update) -> Settled | DocumentTooLarge:
         try:
-            self._write(document, changes)
+            with transaction(self._writer):
+                return settle_each(self._writer, [update], clock=self._microseconds)[0]
         except sqlite3.DataError as exc:
             return DocumentTooLarge(f"SQLite refuses the document: {exc}")
-        return Settled(job=job)
+
+    def _microseconds(self) -> int:
+        return self._clock.since_boot() + self._ahead
 
     def _write(self, document: Document, changes: Changes) -> Document | None:
         path = document.id.path
@@ -237,7 +229,7 @@ class SqliteStore:
             UPSERT,
             (path, collection, counter, microseconds, encode(fields), *columns(fields)),
         )
-        marks = list(_concerned(fields, collection))
+        marks = list(concerned(fields, collection))
         moved = "".join(f", {mark} = ?" for mark in marks)
         self._writer.execute(
             f"UPDATE state SET counter = ?, committed_at = ?{moved}",  # noqa: S608 - the marks are ours
@@ -266,7 +258,7 @@ class SqliteStore:
             rows = connection.execute(f"{SELECT} INDEXED BY {index} WHERE {where} LIMIT ?", (*values, limit))
             found = [(JobId.parse(row[0]), row) for row in rows]
             now = self.now()
-        return [_document(job, row, now) for job, row in found if job is not None]
+        return [as_document(job, row, now) for job, row in found if job is not None]
 
     def _listen(self, marks: Sequence[str], wake: Callable[[], None]) -> Subscription:
         with self._reading() as connection:
@@ -303,21 +295,5 @@ class SqliteStore:
             raise StoreUnavailable(f"The store {self._path} cannot be used: {exc}") from exc
 
 
-def _document(job: JobId, row: tuple[str, int, int, str], now: datetime) -> Document:
-    _, version, updated_at, fields = row
-    return Document(
-        id=job, fields=decode(fields), version=version, updated_at=from_microseconds(updated_at), read_at=now
-    )
-
-
 def _marks(collections: Sequence[Collection]) -> str:
     return ", ".join("?" for _ in collections)
-
-
-def _concerned(fields: Fields, collection: str | None) -> Iterator[str]:
-    """The marks that move when these fields are committed."""
-    active = fields.get("status") in (Status.QUEUED, Status.PROCESSING)
-    if fields.get("status") == Status.QUEUED and collection is not None:
-        yield collection
-    if active and fields.get("cancel_requested") is True:
-        yield "cancelling"

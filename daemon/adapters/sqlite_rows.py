@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from daemon.adapters.boot_clock import from_microseconds, to_microseconds
-from daemon.core.job import Fields
+from daemon.core.job import Document, Fields, JobId, Status
 
 # JSON has no times and no bytes: they become maps of one name that starts with "$". A name of a client's that starts
 # so gets one "$" more, so that nothing can be mistaken.
@@ -47,6 +47,15 @@ CREATE TABLE state (
 );
 INSERT INTO state VALUES (0, 0, 0, 0, 0);
 CREATE TABLE boots (boot TEXT PRIMARY KEY, ahead INTEGER NOT NULL)
+"""
+
+
+SELECT = "SELECT path, version, updated_at, fields FROM documents"
+UPSERT = """
+INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET
+    version = excluded.version, updated_at = excluded.updated_at, fields = excluded.fields, status = excluded.status,
+    created_rank = excluded.created_rank, created_value = excluded.created_value, modified = excluded.modified,
+    cancel_requested = excluded.cancel_requested
 """
 
 
@@ -117,3 +126,20 @@ def _unpack(found: dict[str, Any]) -> Any:
         if BYTES in found:
             return b64decode(found[BYTES])
     return {name.removeprefix("$"): item for name, item in found.items()}
+
+
+def as_document(job: JobId, row: tuple[str, int, int, str], now: datetime) -> Document:
+    """The document in a row of ``SELECT``, read at ``now``."""
+    _, version, updated_at, fields = row
+    return Document(
+        id=job, fields=decode(fields), version=version, updated_at=from_microseconds(updated_at), read_at=now
+    )
+
+
+def concerned(fields: Fields, collection: str | None) -> Iterator[str]:
+    """The marks that move when these fields are committed."""
+    active = fields.get("status") in (Status.QUEUED, Status.PROCESSING)
+    if fields.get("status") == Status.QUEUED and collection is not None:
+        yield collection
+    if active and fields.get("cancel_requested") is True:
+        yield "cancelling"
