@@ -111,6 +111,14 @@ wheel: $(DEVELOPMENT)
 paths: $(DEVELOPMENT)
 	$(BIN)/python -m make.paths
 
+# Both need root and tools that they name where they are missing, and take minutes: they are for whoever changes
+# systemd/, Dockerfile or runpod/.
+systemd-check: $(DEVELOPMENT)
+	@PIP_OPTIONS="$(PIP_OPTIONS)" $(BIN)/python -m make.systemd_check
+
+image-check: $(DEVELOPMENT)
+	@PIP_OPTIONS="$(PIP_OPTIONS)" $(BIN)/python -m make.image_check
+
 fix: $(DEVELOPMENT)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

@@ -1,0 +1,1 @@
+"""Tests of what is around the program: units, images, scripts."""
