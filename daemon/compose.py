@@ -20,6 +20,7 @@ from daemon.listener import Listener
 from daemon.metrics import Metrics, Sample
 from daemon.observed import ObservedStore
 from daemon.own_claims import OwnClaims
+from daemon.provenance import Provenance
 from daemon.publish import Publisher
 from daemon.rescue import Cancellations, Rescue
 from daemon.room import Room
@@ -100,7 +101,12 @@ def service(
         claimer=claimer,
         keeper=keeper,
         publisher=Publisher(
-            store=store, blobs=blobs, prefix=settings.prefix, patience=settings.patience, stopped=shutdown.now
+            store=store,
+            blobs=blobs,
+            prefix=settings.prefix,
+            patience=settings.patience,
+            stopped=shutdown.now,
+            provenance=Provenance(written=settings.provenance, prompts=settings.provenance_prompts),
         ),
         heartbeat=heartbeat,
         room=Room(prefetch=settings.prefetch, finishing=settings.finishing),

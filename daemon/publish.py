@@ -34,6 +34,7 @@ from daemon.core.policy import Outcome
 from daemon.core.ports import BlobStore, Store
 from daemon.core.record import Record
 from daemon.held import Held
+from daemon.provenance import Provenance
 from models.spec import Task
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Publisher:
     prefix: str
     patience: float
     stopped: Event
+    provenance: Provenance
 
     def publish(self, held: Held, frames: Sequence[Frames]) -> Document:
         """Bring a job from its frames to its terminal write; the finished document.
@@ -69,7 +71,7 @@ class Publisher:
         with tempfile.TemporaryDirectory(prefix="easeld-") as folder:
             held.progress = replace(held.progress, phase="encoding")
             began = time.monotonic()
-            files = [self._encode(held, picture, Path(folder) / str(index)) for index, picture in enumerate(frames)]
+            files = [self._encode(held, index, picture, Path(folder)) for index, picture in enumerate(frames)]
             encoded = time.monotonic()
             held.timings["encode"] = encoded - began
             held.progress = replace(held.progress, phase="uploading")
@@ -97,11 +99,12 @@ class Publisher:
             if is_orphan(mark, fields) or (fields is None and mark.token == held.token):
                 self.blobs.delete(found.name, found.generation)
 
-    def _encode(self, held: Held, frames: Frames, path: Path) -> Path:
+    def _encode(self, held: Held, index: int, frames: Frames, folder: Path) -> Path:
+        path, about = folder / str(index), self.provenance.in_file(held.work, index)
         if held.work.spec.task is Task.TEXT2IMAGE:
-            encode.write_png(frames, path)
+            encode.write_png(frames, path, about=about)
         else:
-            encode.write_mp4(frames, path, fps=held.work.request.fps)
+            encode.write_mp4(frames, path, fps=held.work.request.fps, about=about)
         return path
 
     def _upload(self, held: Held, name: str, file: Path) -> int:
@@ -140,6 +143,7 @@ class Publisher:
             generations=generations,
             seed=held.work.seeds[0],
             video_info=info,
+            made_with=self.provenance.on_document(held.work.spec),
             timings={stage: round(seconds, 4) for stage, seconds in held.timings.items()},
         )
         decide = partial(lifecycle.complete, token=held.token, outcome=outcome)

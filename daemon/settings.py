@@ -104,6 +104,8 @@ class Settings(BaseSettings):
     step_limit: float = Field(
         120.0, gt=0.0, description="Longest step of a small picture; a larger job may take longer in proportion."
     )
+    provenance: bool = Field(True, description="Write model, seed and parameters into every file and document.")
+    provenance_prompts: bool = Field(False, description="With `provenance`: write the prompts into the files too.")
     min_free_disk: float = Field(1.0, ge=0.0, description="GiB that must be free for temporary files.")
     finishing: int = Field(4, ge=1, description="Jobs that are encoded and uploaded at the same time, at most.")
     patience: float = Field(600.0, ge=0.0, description="How long finished media wait for a bucket that is away.")

@@ -100,6 +100,8 @@ def complete(document: Document, now: datetime, *, token: str, outcome: Outcome)
         **media,
     }
     ours: dict[str, Any] = {"timings": dict(outcome.timings)}
+    if outcome.made_with:
+        ours["made_with"] = dict(outcome.made_with)
     if outcome.warnings:
         ours["warnings"] = list(outcome.warnings)
     return terminal(document, "job.completed", fields, token=token, ours=ours, outcome=outcome)

@@ -71,4 +71,5 @@ class Outcome:
     seed: int
     video_info: Mapping[str, Any] | None = None
     timings: Mapping[str, float] = field(default_factory=dict)  # seconds per stage
+    made_with: Mapping[str, str] = field(default_factory=dict)  # the software and the weights
     warnings: Sequence[str] = ()

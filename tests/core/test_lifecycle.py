@@ -95,10 +95,13 @@ def test_a_completed_document_is_exactly_the_contracts(job: Any) -> None:
 
 
 def test_several_images_are_counted_and_the_first_is_the_address() -> None:
-    """``images`` in order, ``image_url`` the first of them; warnings and timings in our map."""
+    """``images`` in order, ``image_url`` the first of them; warnings, timings and what made it in our map."""
     paper = started()
-    paper.complete(made=replace(outcome(count=4), warnings=("slow card",), timings={"generate": 1.5}))
+    paper.complete(
+        made=replace(outcome(count=4), warnings=("slow card",), timings={"generate": 1.5}, made_with={"model": "m"})
+    )
     assert (paper["image_count"], paper["image_url"]) == (4, paper["images"][0])
+    assert paper.ours["made_with"] == {"model": "m"}
     assert (paper.ours["warnings"], paper.ours["timings"]) == (["slow card"], {"generate": 1.5})
 
 
