@@ -1,0 +1,153 @@
+"""The supervision of listeners: a loss is logged once, mended with capped pauses and counted; the poll goes on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from daemon import listener as listeners
+from daemon.adapters.firestore import FirestoreStore
+from daemon.core.errors import StoreUnavailable
+from daemon.core.job import Collection
+from daemon.listener import Listener
+from tests.daemon.rig import Rig, until
+from tests.parts.firestore_emulator import FirestoreEmulator
+from tests.parts.proxy import Mode, proxy
+
+
+class Subscription:
+    """A hint that a test kills."""
+
+    def __init__(self) -> None:
+        self.living = True
+        self.closed = False
+
+    def alive(self) -> bool:
+        return self.living
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Server:
+    """Opens subscriptions, or refuses to."""
+
+    def __init__(self) -> None:
+        self.refusing = False
+        self.opened: list[Subscription] = []
+        self.asked: list[float] = []  # monotonic
+        self.mended = 0
+
+    def subscribe(self) -> Subscription:
+        self.asked.append(time.monotonic())
+        if self.refusing:
+            raise StoreUnavailable("refused")
+        self.opened.append(Subscription())
+        return self.opened[-1]
+
+    def mend(self) -> None:
+        self.mended += 1
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    """With a hundredth of the usual times."""
+    for name in ("LOOK_EVERY", "FIRST_PAUSE", "LONGEST_PAUSE"):
+        monkeypatch.setattr(listeners, name, getattr(listeners, name) / 100)
+    return Server()
+
+
+@contextmanager
+def running(subscribe: Callable[[], Any], mended: Callable[[], None]) -> Iterator[Listener]:
+    """A listener in its thread until the block ends."""
+    stopped = threading.Event()
+    listener = Listener("queue", subscribe, mended=mended)
+    thread = threading.Thread(target=listener.run, args=(stopped,))
+    thread.start()
+    try:
+        yield listener
+    finally:
+        stopped.set()
+        thread.join(20.0)
+        assert not thread.is_alive()
+
+
+def test_a_dead_subscription_is_closed_opened_again_and_counted(server: Server) -> None:
+    """One line when it is lost and one when it is mended."""
+    with capture_logs() as logs, running(server.subscribe, server.mend) as listener:
+        until(lambda: listener.alive, "it lives")
+        server.opened[0].living = False
+        until(lambda: server.mended == 1, "it is mended")
+        assert server.opened[0].closed
+        assert listener.alive
+    assert [entry["event"] for entry in logs] == ["listener.lost", "listener.mended"]
+    assert server.opened[1].closed, "and closed in the end"
+    assert not listener.alive
+
+
+def test_a_server_that_refuses_is_asked_with_growing_pauses_and_logged_once(server: Server) -> None:
+    """The pause doubles up to its cap, at which it stays: no storm however long it lasts."""
+    server.refusing = True
+    with capture_logs() as logs, running(server.subscribe, server.mend) as listener:
+        until(lambda: len(server.asked) == 9, "nine tries")
+        assert not listener.alive
+        server.refusing = False
+        until(lambda: server.mended == 1, "it is mended")
+    pauses = [later - before for before, later in zip(server.asked, server.asked[1:], strict=False)]
+    assert min(pauses[5:8]) >= listeners.LONGEST_PAUSE / 2
+    assert [entry["event"] for entry in logs] == ["listener.lost", "listener.mended"]
+    assert logs[0]["reason"] == "refused"
+
+
+def test_a_subscription_that_dies_again_and_again_is_not_opened_in_a_storm(server: Server) -> None:
+    """Each opening that lives only for a moment makes the next pause longer, too."""
+
+    def dying() -> Subscription:
+        subscription = server.subscribe()
+        subscription.living = False
+        return subscription
+
+    with running(dying, server.mend) as listener:
+        until(lambda: len(server.asked) == 8, "eight tries")
+        assert not listener.alive
+    assert server.asked[7] - server.asked[6] >= listeners.LONGEST_PAUSE / 2
+    assert server.mended == 0
+    assert all(subscription.closed for subscription in server.opened)
+
+
+def test_the_poll_keeps_the_queue_moving_without_any_listener(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that lets nobody listen is slower by a poll, not dead."""
+
+    def refuse(*_: object) -> Subscription:
+        raise StoreUnavailable("no listening today")
+
+    monkeypatch.setattr(type(rig.store), "listen", refuse)
+    monkeypatch.setattr(type(rig.store), "listen_cancellations", refuse)
+    with rig.worker() as running_worker:
+        assert [rig.until_status(rig.call(name), "completed")["status"] for name in "ab"] == ["completed"] * 2
+        assert not any(listener.alive for listener in running_worker.service.listeners)
+
+
+@pytest.mark.slow
+def test_a_black_hole_before_firestore_is_noticed_and_mended(
+    firestore_emulator: FirestoreEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection looks open and says nothing: the listener counts as lost until the network is back."""
+    server = Server()
+    woken = threading.Event()
+    with proxy(firestore_emulator.address) as network:
+        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", network.address)
+        store = FirestoreStore.connect(project=firestore_emulator.new_project(), deadline=5.0, silence=8.0)
+        with running(lambda: store.listen(list(Collection), woken.set), server.mend) as listener:
+            until(lambda: listener.alive and woken.is_set(), "it lives", within=60.0)
+            network.set(Mode.BLACK_HOLE)
+            until(lambda: not listener.alive, "the silence is noticed", within=40.0)
+            network.set(Mode.PASS)
+            until(lambda: server.mended > 0, "it is mended", within=60.0)
+        store.close()
