@@ -15,6 +15,7 @@ from daemon.core.job import Document, Fields, JobId, Status
 # JSON has no times and no bytes: they become maps of one name that starts with "$". A name of a client's that starts
 # so gets one "$" more, so that nothing can be mistaken.
 TIME, BYTES = "$time", "$bytes"
+PLAIN = frozenset({str, int, float, bool, type(None)})  # JSON as they are
 
 # Firestore's order of types, which decides who is first in the window (null and numbers come before times).
 NULL, BOOLEAN, NUMBER, MOMENT, OTHER = range(5)
@@ -108,6 +109,8 @@ def columns(fields: Fields) -> tuple[str | None, int | None, int | float, int | 
 
 
 def _pack(value: Any) -> Any:
+    if type(value) in PLAIN:
+        return value
     if isinstance(value, Mapping):
         return {f"${name}" if name.startswith("$") else name: _pack(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -6,7 +6,7 @@ field once, in snake_case, ``None`` where absent; it is what a claim stores and 
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -21,6 +21,9 @@ from models.spec import ModelSpec, Range, Task
 IDS_REQUIRED = "user_id and file_uid are required for cloud storage"
 PREFIX = "Validation failed: "
 MAX_ID_BYTES = 1500  # of a document's name: firebase.google.com/docs/firestore/quotas
+MAX_IDS_BYTES = 960  # of both together: an object's name has 1024, of which prefix, folder and suffix take the rest
+NOT_IN_IDS = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # slashes, and what Unicode calls Cc and Cs
+SURROGATES = re.compile(r"[\ud800-\udfff]")
 MAX_SAFE_INTEGER = 2**53 - 1  # the largest integer that JavaScript reads exactly
 
 RANGES: dict[str, tuple[int, int] | tuple[float, float]] = {
@@ -205,7 +208,7 @@ def id_problem(name: str, value: object) -> str | None:
         return f"{PREFIX}{name} must be a string"
     if value in ("", ".", "..") or (len(value) >= 4 and value.startswith("__") and value.endswith("__")):
         return f"{PREFIX}{name} is not a legal id"
-    if "/" in value or "\\" in value or any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+    if NOT_IN_IDS.search(value):
         return f"{PREFIX}{name} must not contain slashes, backslashes or control characters"
     if len(value.encode()) > MAX_ID_BYTES:
         return f"{PREFIX}{name} must be at most {MAX_ID_BYTES} bytes"
@@ -240,7 +243,7 @@ def _text_problem(name: str, present: Mapping[str, Any], max_characters: int) ->
         return "prompt is required"
     if len(text) > max_characters:
         return f"{PREFIX}{name} must be at most {max_characters} characters"
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if SURROGATES.search(text):
         return f"{PREFIX}{name} must be valid Unicode text"
     return None
 
