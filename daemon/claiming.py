@@ -6,6 +6,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 from threading import Event
@@ -21,10 +22,12 @@ from daemon.core.ports import Store
 from daemon.core.record import holder
 from daemon.held import Held
 from daemon.quota import Quota
+from daemon.unwritable import Unwritable
 
 log = structlog.get_logger(__name__)
 
 WINDOW = 50  # documents looked at in one query
+FRESH = 1.0  # seconds for which what a window left over is claimed from without looking again
 MAX_PAGES = 20  # windows paged through in one pass, where nothing in them can be claimed
 POLL_WITH_LISTENER = 30.0  # seconds between two passes while the listener proves alive
 POLL_ALONE = 2.0  # seconds between two passes without it
@@ -33,7 +36,7 @@ LONGEST_SPREAD = 16.0  # places in the window by which the order of two workers 
 
 
 class Claimer:
-    """Claims jobs for one worker; used by one thread."""
+    """Claims jobs for one worker; used by one thread. The claims of one batch are made at the same time."""
 
     def __init__(
         self,
@@ -55,10 +58,15 @@ class Claimer:
         self._listener_alive = listener_alive
         self._ended = ended
         self._max_batch = max_batch
+        self._pool = ThreadPoolExecutor(max_batch, thread_name_prefix="claim")
         self._spread = 0.0
+        self._left: list[Document] = []  # of the last window, behind what was claimed of it
+        self._looked = float("-inf")
         self._resume: Document | None = None
         self._swept = time.monotonic() - SWEEP_EVERY
-        self._unwritable: dict[JobId, int] = {}
+        self._sweep_after: Document | None = None
+        self._unwritable = Unwritable(store)
+        self._unknown: dict[JobId, str] = {}  # tokens of claims of which we heard no outcome
         self.wake = Event()
 
     def ticket(self) -> Ticket:
@@ -92,28 +100,65 @@ class Claimer:
 
     def _pass(self) -> tuple[list[Held], datetime | None]:
         """Look through the queue once; what was claimed, and when something else becomes claimable."""
+        if found := self._found():
+            return found, None
         earliest: datetime | None = None
         for page in self._pages():
-            batch: list[Held] = []
-            for document in self._order(page):
-                if batch and not self._joins(batch, document):
-                    continue
-                claimed = self._claim(document)
-                if isinstance(claimed, Held):
-                    batch.append(claimed)
-                    if len(batch) >= self._max_batch:
-                        break
-                elif claimed is not None:
-                    earliest = min(earliest or claimed, claimed)
-            if batch:
-                return batch, None
+            waiting = self._order(page)
+            while waiting:
+                company = self._company(waiting)
+                taken = {document.id for document in company}
+                waiting = [document for document in waiting if document.id not in taken]
+                batch, until = self._claim_all(company)
+                if batch:
+                    self._left = waiting
+                    return batch, None
+                if until is not None:
+                    earliest = min(earliest or until, until)
         return [], earliest
+
+    def _company(self, documents: Sequence[Document]) -> list[Document]:
+        """The first of the documents, with others that fit into its call."""
+        company, works = [documents[0]], [lifecycle.preview(documents[0], policy=self._policy)]
+        for document in documents[1:]:
+            if len(company) >= self._max_batch or works[0] is None:
+                break
+            work = lifecycle.preview(document, policy=self._policy)
+            if work is not None and fits([work for work in works if work], work, max_items=self._max_batch):
+                company.append(document)
+                works.append(work)
+        return company
+
+    def _claim_all(self, company: Sequence[Document]) -> tuple[list[Held], datetime | None]:
+        """Claim documents at the same time: those that are ours now, and when another may be."""
+        batch: list[Held] = []
+        earliest: datetime | None = None
+        trouble: StoreUnavailable | None = None
+        for future in [self._pool.submit(self._claim, document) for document in company]:
+            try:
+                claimed = future.result()
+            except StoreUnavailable as exc:
+                trouble = exc
+                continue
+            if isinstance(claimed, Held):
+                batch.append(claimed)
+            elif claimed is not None:
+                earliest = min(earliest or claimed, claimed)
+        if trouble is not None and not batch:  # what we hold already goes on
+            raise trouble
+        return batch, earliest
 
     def _pages(self) -> Iterator[list[Document]]:
         """The window, and as long as it hides something behind jobs that cannot be claimed yet, what lies behind it.
 
         The first window is looked at in every pass; a queue longer than ``MAX_PAGES`` is gone on with in the next one.
+        When the sweep is due, a page of it comes first, so that a queue that never empties does not starve it.
         """
+        if time.monotonic() - self._swept >= SWEEP_EVERY:
+            yield self._sweep()
+        if self._keeps():
+            yield self._left
+        self._left, self._looked = [], time.monotonic()
         page = self._store.window(self._collections, limit=WINDOW)
         yield page
         after = self._resume if len(page) == WINDOW else None
@@ -125,41 +170,52 @@ class Claimer:
             page = self._store.window(self._collections, limit=WINDOW, after=after)
             yield page
             self._resume = after = page[-1] if page else None
-        if time.monotonic() - self._swept >= SWEEP_EVERY:
-            yield from self._sweep()
-            self._swept = time.monotonic()
 
-    def _sweep(self) -> Iterator[list[Document]]:
-        page: list[Document] = []
-        while True:
-            page = self._store.by_name(
-                self._collections, status=Status.QUEUED, limit=WINDOW, after=page[-1] if page else None
-            )
-            if page:
-                yield page
-            if len(page) < WINDOW:
-                return
+    def _keeps(self) -> bool:
+        """Whether what the last window left over will do: enough of it, fresh, and no other worker after the same."""
+        fresh = time.monotonic() - self._looked < FRESH and self._spread < 1.0
+        return fresh and len(self._left) >= self._max_batch
+
+    def _sweep(self) -> list[Document]:
+        """The next page of the queue by name."""
+        page = self._store.by_name(self._collections, status=Status.QUEUED, limit=WINDOW, after=self._sweep_after)
+        self._sweep_after = page[-1] if len(page) == WINDOW else None
+        if self._sweep_after is None:
+            self._swept = time.monotonic()
+        return page
+
+    def _found(self) -> list[Held]:
+        """A job that we hold without having heard so: the store went away in the middle of the claim."""
+        while self._unknown:
+            job, token = next(iter(self._unknown.items()))
+            document = self._store.read(job)
+            del self._unknown[job]
+            lease = holder(document.fields)
+            if lease is not None and lease.token == token:
+                return [Held(self._store, document, self._policy)]
+        return []
 
     def _order(self, page: list[Document]) -> list[Document]:
         """Older ones first on the whole; the more claims are lost to others, the more shuffled."""
         places = [(place + random.uniform(0.0, self._spread), document) for place, document in enumerate(page)]
         return [document for _, document in sorted(places, key=lambda entry: entry[0])]
 
-    def _joins(self, batch: Sequence[Held], document: Document) -> bool:
-        candidate = lifecycle.preview(document, policy=self._policy)
-        return candidate is not None and fits([held.work for held in batch], candidate, max_items=self._max_batch)
-
     def _claim(self, document: Document) -> Held | datetime | None:
         """Claim one document: the job, or the moment to look again, or neither."""
-        if self._unwritable.get(document.id) == document.version:
+        if self._unwritable.skip(document):
             return None
         ticket, began = self.ticket(), time.monotonic()
         try:
             take = partial(lifecycle.take, policy=self._policy, ticket=ticket)
             result = self._store.claim(document, self._quota.decision(document, take))
         except DocumentTooLarge as exc:
-            self._give_up(document, exc)
+            ended = self._unwritable.give_up(document, exc)
+            if ended is not None:
+                self._ended(ended)
             return None
+        except StoreUnavailable:
+            self._unknown[document.id] = ticket.token
+            raise
         lost = isinstance(result, Refusal) and result.why is Why.LOST
         self._spread = min(LONGEST_SPREAD, max(1.0, 2 * self._spread)) if lost else 0.9 * self._spread
         if lost:
@@ -176,14 +232,3 @@ class Claimer:
         held.timings["claim"] = time.monotonic() - began
         log.info("job.claimed", job=held.id.path, attempt=held.mark.attempt, model=held.work.spec.name)
         return held
-
-    def _give_up(self, document: Document, cause: DocumentTooLarge) -> None:
-        """End a document that has no room for our fields; where not even that can be written, skip this version."""
-        try:
-            result = self._store.claim(document, lifecycle.give_up)
-        except DocumentTooLarge:
-            self._unwritable[document.id] = document.version
-            log.warning("job.unwritable", job=document.id.path, error=str(cause), todo="make the document smaller")
-        else:
-            if isinstance(result, Document):
-                self._ended(result)

@@ -31,7 +31,7 @@ from daemon.shutdown import Shutdown
 from daemon.stores import open_blobs, open_store
 from daemon.vitals import Vitals
 from daemon.worker import Worker
-from models.errors import ModelError
+from models.errors import DeviceLost, ModelError
 from models.keeper import Keeper
 from models.spec import ModelKeeper
 
@@ -68,12 +68,12 @@ def service(
     )
     finishers = ThreadPoolExecutor(settings.finishing, thread_name_prefix="finisher")
 
-    def report(document: Document) -> None:
-        worker.report(document)
+    def ended(document: Document) -> None:
+        worker.ended(document)
 
     def rescued(document: Document) -> None:
         metrics.rescues.inc()
-        worker.report(document)
+        worker.ended(document)
 
     def wake_claimer() -> None:
         claimer.wake.set()
@@ -86,11 +86,11 @@ def service(
         worker=settings.worker,
         collections=collections,
         listener_alive=lambda: queue.alive,
-        ended=report,
+        ended=ended,
         max_batch=settings.max_batch,
         quota=settings.quota,
     )
-    cancellations = Cancellations(store, heartbeat, cancelled=report)
+    cancellations = Cancellations(store, heartbeat, cancelled=ended)
     cancels = Listener(
         "cancellations",
         lambda: store.listen_cancellations(cancellations.wake.set),
@@ -98,6 +98,7 @@ def service(
     )
     worker = Worker(
         policy=rules,
+        max_batch=settings.max_batch,
         claimer=claimer,
         keeper=keeper,
         publisher=Publisher(
@@ -109,7 +110,7 @@ def service(
             provenance=Provenance(written=settings.provenance, prompts=settings.provenance_prompts),
         ),
         heartbeat=heartbeat,
-        room=Room(prefetch=settings.prefetch, finishing=settings.finishing),
+        room=Room(prefetch=settings.prefetch, finishing=max(settings.finishing, settings.max_batch)),
         finishers=finishers,
         shutdown=shutdown,
         metrics=metrics,
@@ -173,10 +174,13 @@ def _check(keeper: ModelKeeper, rules: Policy, settings: Settings) -> None:
 
     Raises:
         Unfit: nothing can be generated here.
+        DeviceLost: nothing more can be in this process.
     """
     fitness.check_disk(settings.min_free_disk)
     try:
         for name in rules.defaults.values():
             keeper.resident(rules.models[name], lambda what: log.info("model.loading", what=what))
+    except DeviceLost:
+        raise
     except ModelError as exc:
         raise fitness.Unfit(str(exc)) from exc

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from threading import Event
+from threading import Event, Thread
 
 import structlog
 
@@ -15,6 +15,8 @@ from daemon.worker import Worker
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY = 1.0  # seconds
+GIVE_BACK = 5.0  # seconds for giving the jobs back; what is not through by then is rescued
+STUCK = "The device made no step within the limit"
 
 
 def step_limit(batch: Sequence[Held], *, scale: float) -> float:
@@ -35,7 +37,10 @@ def watch(worker: Worker, stopped: Event, *, scale: float) -> None:
         if not stuck:
             continue
         log.error("device.stuck", jobs=[held.id.path for held in stuck])
-        for held in stuck:
-            worker.end(held, Crashed("The device made no step within the limit"))
+        ends = [Thread(target=worker.end, args=(held, Crashed(STUCK)), daemon=True) for held in stuck]
+        for end in ends:
+            end.start()
+        for end in ends:
+            end.join(GIVE_BACK / len(ends))
         worker.shutdown.stop("the device is stuck", status=EXIT_DEVICE)
         return

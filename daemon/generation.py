@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY = 0.5  # seconds between two previews
+# Seconds after which a generation goes on only once its attempt is counted, so that a job that kills us does so only so
+# many times. A job that does it sooner meets the limit of leases that expired before generation began.
+COUNTED_WITHIN = 0.25
 
 
 class Generation:
@@ -37,6 +40,7 @@ class Generation:
         self,
         batch: Sequence[Held],
         *,
+        max_items: int,
         start: Callable[[Sequence[Held]], Sequence[Future[None]]],
         leave: Callable[[Held], None],
         moved: Callable[[float], None],
@@ -46,6 +50,7 @@ class Generation:
     ) -> None:
         self.members = list(batch)
         self._batch = batch
+        self._max_items = max_items
         self._start = start
         self._started: Sequence[Future[None]] = ()
         self._leave = leave
@@ -71,7 +76,7 @@ class Generation:
         self._began = time.monotonic()
         self._moved(float("inf"))
         self._started = self._start(self._batch)
-        calls = plan.calls([held.work for held in self._batch])
+        calls = plan.calls([held.work for held in self._batch], max_items=self._max_items)
         self._whole = sum(self._batch[0].work.request.num_inference_steps for _ in calls)
         frames: list[list[Frames]] = [[] for _ in self._batch]
         for call, owners in calls:
@@ -109,7 +114,7 @@ class Generation:
         self._moved(now + left)
         for held in self.members:
             held.progress = Progress(phase="generating", step=done, steps=whole, eta_seconds=round(left, 1))
-        if self._started:  # counted before a second step, so that a job that kills us does so only so many times
+        if self._started and now - self._began > COUNTED_WITHIN:
             wait(self._started, timeout=self._batch[0].lease_seconds / 6)
             self._started = ()
         if self._interrupted():

@@ -43,6 +43,8 @@ class Heartbeat:
         self._lock = Lock()
         self._wake = Event()
         self._busy_at = time.monotonic()
+        self._unnoted = False
+        self._error: BaseException | None = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="renew")
 
     def keep(self, held: Held) -> None:
@@ -80,7 +82,7 @@ class Heartbeat:
 
     def start_all(self, batch: Sequence[Held]) -> list[Future[None]]:
         """Write that generation has begun, without waiting for it."""
-        return [self._pool.submit(self._renew, held, True) for held in batch]
+        return [self._submit(held, started=True) for held in batch]
 
     def run(self, stopped: Event) -> None:
         """Renew what is due until ``stopped``."""
@@ -88,6 +90,10 @@ class Heartbeat:
             self._wake.wait(LOOK_EVERY)
             self._wake.clear()
             self.beat()
+            if (
+                self._error is not None
+            ):  # a defect of ours: a lease that silently ends would bring the job back for ever
+                raise self._error
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def beat(self) -> None:
@@ -101,11 +107,25 @@ class Heartbeat:
                 interval = self._progress_interval if held.unwritten_progress else self._interval
                 if now - self._tried[job] >= interval:
                     self._tried[job] = now
-                    self._running[job] = self._pool.submit(self._renew, held, False)
+                    self._running[job] = self._submit(held, started=False)
             self._running = {job: future for job, future in self._running.items() if not future.done()}
 
     def _noted(self) -> None:
-        self._note([(job, held.token) for job, held in self._held.items()])
+        try:
+            self._note([(job, held.token) for job, held in self._held.items()])
+        except OSError as exc:  # a full disk: a restart will have to wait for its old leases, that is all
+            if not self._unnoted:
+                log.warning("state.unwritable", error=str(exc))
+            self._unnoted = True
+
+    def _submit(self, held: Held, *, started: bool) -> Future[None]:
+        future = self._pool.submit(self._renew, held, started)
+        future.add_done_callback(self._ended)
+        return future
+
+    def _ended(self, future: Future[None]) -> None:
+        if not future.cancelled() and (error := future.exception()) is not None:
+            self._error = self._error or error
 
     def _renew(self, held: Held, started: bool) -> None:
         try:

@@ -44,6 +44,10 @@ class Held:
             alone=record.crashes > 0,
         )
         self.replaces = record.replaces
+        # Media go up in the order of their names, and are deleted in the other one. So where the first claim of a life
+        # finds the base name free, nobody has left anything, and once its job is completed there is nothing to clean.
+        self.alone_in_bucket = lease.attempt == 1 and record.expiries == 0 and record.crashes == 0
+        self.litter = True  # whether something may lie in the bucket that no document names
         self.timings: dict[str, float] = {}  # seconds per stage
         self.progress = Progress(phase="claimed", steps=self.work.request.num_inference_steps)
         self.preview: Frames | None = None  # a small picture of what the device is making, for the page

@@ -44,9 +44,9 @@ class ObservedStore:
         with self._call("by_name"):
             return self._store.by_name(collections, status=status, limit=limit, after=after)
 
-    def stale(self, *, before: datetime, limit: int) -> list[Document]:
+    def stale(self, *, before: datetime, limit: int, after: Document | None = None) -> list[Document]:
         with self._call("stale"):
-            return self._store.stale(before=before, limit=limit)
+            return self._store.stale(before=before, limit=limit, after=after)
 
     def cancelling(self, *, limit: int) -> list[Document]:
         with self._call("cancelling"):

@@ -5,8 +5,8 @@ cloud.google.com/compute/docs/instances/create-use-preemptible#detecting_if_an_i
 
 from __future__ import annotations
 
+import http.client
 import os
-import urllib.error
 import urllib.request
 from pathlib import Path
 from threading import Event
@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 
 PRODUCT = Path("/sys/class/dmi/id/product_name")
 WAIT = 60  # seconds that the server holds a request back while nothing changes
+PAUSE = 1.0  # seconds between two requests, whether or not the server holds them back
 AGAIN_AFTER = 5.0  # seconds after a request that failed
 
 
@@ -44,8 +45,9 @@ def watch(shutdown: Shutdown, stopped: Event) -> None:
                 if response.read().strip().upper() == b"TRUE":
                     shutdown.drain("Google Cloud takes this machine (preempted)")
                     return
-                trouble = False
-        except (urllib.error.URLError, OSError) as exc:
+            trouble = False
+            stopped.wait(PAUSE)
+        except (http.client.HTTPException, OSError) as exc:  # URLError is an OSError
             if not trouble:
                 log.warning("preemption.unwatched", error=str(exc))
             trouble = True

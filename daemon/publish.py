@@ -20,7 +20,7 @@ import structlog
 from daemon import encode
 from daemon.core import lifecycle
 from daemon.core.errors import BlobsUnavailable, Interrupted, LeaseLost, Retryable, StoreUnavailable
-from daemon.core.job import Document
+from daemon.core.job import Collection, Document, JobId
 from daemon.core.objects import (
     ContentType,
     Mark,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
+MOST_MEDIA = {Collection.IMAGES: 4, Collection.VIDEOS: 1}
 LOOKS = 5  # at an object that changes under us, before we take it for a trouble that passes
 LONGEST_PAUSE = 5.0  # seconds between two tries while a remote is away
 
@@ -77,34 +78,43 @@ class Publisher:
             held.progress = replace(held.progress, phase="uploading")
             generations = [self._upload(held, name, file) for name, file in zip(names, files, strict=True)]
             held.timings["upload"] = time.monotonic() - encoded
-        return self._complete(
-            held, [self.blobs.address(name, held.mark) for name in names], generations, video_info(held, frames)
-        )
+        addresses = [self.blobs.address(name, held.mark) for name in names]
+        document = self._complete(held, addresses, generations, video_info(held, frames))
+        held.litter = not held.alone_in_bucket
+        return document
 
-    def clean(self, held: Held) -> None:
-        """Delete what this document's claims have left in the bucket and neither a lease nor its result names.
+    def clean(self, job: JobId, *, token: str | None = None) -> None:
+        """Delete what a document's claims have left in the bucket and neither a lease nor its result names.
+
+        ``token`` is that of the claim that cleans up: it may do so even where its document is gone.
 
         Raises:
             StoreUnavailable, BlobsUnavailable: nothing more was deleted; a later claim or ``easeld gc`` will.
         """
-        names = object_names(held.id, 4, prefix=self.prefix)  # no request of the contract has more media
+        # No request of the contract has more media. By name, because a listing would find other documents' too.
+        found_objects = [
+            self.blobs.look(name) for name in object_names(job, MOST_MEDIA[job.collection], prefix=self.prefix)
+        ]
         ours = [
             (found, mark)
-            for found in self.blobs.objects(names[0].rpartition(".")[0])
-            if found.name in names and (mark := Mark.read(found.metadata)) is not None and mark.document == held.id.path
+            for found in found_objects
+            if found is not None and (mark := Mark.read(found.metadata)) is not None and mark.document == job.path
         ]
-        # The document is read after everything is listed: an object that a later claim writes meanwhile is not in it.
-        fields = self.store.read(held.id).fields if ours else None
-        for found, mark in ours:
-            if is_orphan(mark, fields) or (fields is None and mark.token == held.token):
+        # The document is read after all of them: an object that a later claim writes meanwhile is not among them.
+        fields = self.store.read(job).fields if ours else None
+        for found, mark in reversed(ours):  # the base name last: where it is free, nothing else was left behind
+            if is_orphan(mark, fields) or (fields is None and mark.token == token):
                 self.blobs.delete(found.name, found.generation)
 
     def _encode(self, held: Held, index: int, frames: Frames, folder: Path) -> Path:
         path, about = folder / str(index), self.provenance.in_file(held.work, index)
-        if held.work.spec.task is Task.TEXT2IMAGE:
-            encode.write_png(frames, path, about=about)
-        else:
-            encode.write_mp4(frames, path, fps=held.work.request.fps, about=about)
+        try:
+            if held.work.spec.task is Task.TEXT2IMAGE:
+                encode.write_png(frames, path, about=about)
+            else:
+                encode.write_mp4(frames, path, fps=held.work.request.fps, about=about)
+        except OSError as exc:  # a full disk, above all
+            raise Retryable(f"The media could not be written to {path.parent}: {exc.strerror or exc}") from exc
         return path
 
     def _upload(self, held: Held, name: str, file: Path) -> int:
@@ -115,9 +125,14 @@ class Publisher:
     def _put(self, held: Held, name: str, file: Path, checksum: str) -> int:
         is_image = held.work.spec.task is Task.TEXT2IMAGE
         own_name = name == object_names(held.id, 1, prefix=self.prefix)[0]
-        for _ in range(LOOKS):
+        for look in range(LOOKS):
+            existing = None
+            # The first claim of a life need not look: the condition of its write tells whether there is nothing yet.
+            if look or not held.alone_in_bucket:
+                existing = self.blobs.look(name)
+                held.alone_in_bucket = False
             placement = place(
-                self.blobs.look(name),
+                existing,
                 mark=held.mark,
                 crc32c=checksum,
                 content_type=ContentType.PNG if is_image else ContentType.MP4,

@@ -13,14 +13,16 @@ import structlog
 
 from daemon.core import lifecycle
 from daemon.core.errors import DocumentTooLarge, StoreUnavailable
-from daemon.core.job import Collection, Document, JobId, Status
+from daemon.core.job import Collection, Decide, Document, JobId, Refusal, Status, Why
 from daemon.core.policy import Policy
 from daemon.core.ports import Store
 from daemon.heartbeat import Heartbeat
+from daemon.unwritable import Unwritable
 
 log = structlog.get_logger(__name__)
 
 PAGE = 200  # documents in one query
+MAX_PAGES = 20  # in one pass
 SWEEP_EVERY = 300.0  # seconds between two passes by name, for documents whose ``modified`` is missing or mistyped
 CANCEL_POLL = 5.0  # seconds
 
@@ -34,8 +36,9 @@ class Rescue:
         self._lease = timedelta(seconds=policy.lease_seconds)
         self._expire = partial(lifecycle.expire, max_attempts=policy.max_attempts, max_expiries=policy.max_expiries)
         self._rescued = rescued
+        self._after: Document | None = None  # behind it: what is not known to be nobody's
         self._swept = float("-inf")
-        self._unwritable: dict[JobId, int] = {}
+        self._unwritable = Unwritable(store)
 
     def give_back(self, claims: Iterable[tuple[JobId, str]]) -> None:
         """Give back what an earlier life of this worker held when it died.
@@ -44,10 +47,8 @@ class Rescue:
             StoreUnavailable: what is left over is rescued when its lease ends.
         """
         for job, token in claims:
-            result = self._store.update(job, partial(self._expire, dead=token))
-            if isinstance(result, Document):
+            if self._end(self._store.read(job), partial(self._expire, dead=token)):
                 log.info("job.taken_back", job=job.path)
-                self._rescued(result)
 
     def run(self, stopped: Event) -> None:
         """Look every ``interval`` seconds, jittered, until ``stopped``."""
@@ -64,10 +65,16 @@ class Rescue:
         Raises:
             StoreUnavailable: the next pass goes on.
         """
-        self._expire_all(self._store.stale(before=self._store.now() - self._lease, limit=PAGE))
+        before = self._store.now() - self._lease
+        for _ in range(MAX_PAGES):
+            page = self._store.stale(before=before, limit=PAGE, after=self._after)
+            if self._expire_all(page) or len(page) < PAGE:
+                break
+            self._after = page[-1]  # documents of an older worker's stay untouched, and would hide ours for ever
         if time.monotonic() - self._swept < SWEEP_EVERY:
             return
-        page: list[Document] = []
+        self._after = None
+        page = []
         while True:
             page = self._store.by_name(
                 tuple(Collection), status=Status.PROCESSING, limit=PAGE, after=page[-1] if page else None
@@ -77,18 +84,21 @@ class Rescue:
                 break
         self._swept = time.monotonic()
 
-    def _expire_all(self, documents: Iterable[Document]) -> None:
-        for document in documents:
-            if self._unwritable.get(document.id) == document.version:
-                continue
-            try:
-                result = self._store.update(document, self._expire)
-            except DocumentTooLarge as exc:
-                log.warning("job.unwritable", job=document.id.path, error=str(exc))
-                self._unwritable[document.id] = document.version
-                continue
-            if isinstance(result, Document):
-                self._rescued(result)
+    def _expire_all(self, documents: Iterable[Document]) -> bool:
+        """Expire what can be; whether anything was."""
+        return sum(self._end(document, self._expire) for document in documents) > 0
+
+    def _end(self, document: Document, decide: Decide) -> bool:
+        if self._unwritable.skip(document):
+            return False
+        try:
+            result = self._store.update(document, decide)
+        except DocumentTooLarge as exc:
+            result = self._unwritable.give_up(document, exc) or Refusal(why=Why.DONE)
+        if isinstance(result, Refusal):
+            return False
+        self._rescued(result)
+        return True
 
 
 class Cancellations:
@@ -98,6 +108,7 @@ class Cancellations:
         self._store = store
         self._heartbeat = heartbeat
         self._cancelled = cancelled
+        self._unwritable = Unwritable(store)
         self.wake = Event()
 
     def run(self, stopped: Event) -> None:
@@ -121,7 +132,12 @@ class Cancellations:
             if (document.fields or {}).get("status") == Status.PROCESSING:
                 held.append(document.id)
                 continue
-            result = self._store.update(document, lifecycle.cancel)
+            if self._unwritable.skip(document):
+                continue
+            try:
+                result: Document | Refusal | None = self._store.update(document, lifecycle.cancel)
+            except DocumentTooLarge as exc:
+                result = self._unwritable.give_up(document, exc)
             if isinstance(result, Document):
                 self._cancelled(result)
         if held:

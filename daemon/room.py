@@ -14,7 +14,8 @@ class Room:
     """Bounds what is claimed, generated and finished at the same time. Thread safe.
 
     The next batch is claimed when the device is free or expected to be within ``prefetch`` seconds, so that no daemon
-    hoards what an idle one could do. At most ``finishing`` jobs wait for encode, upload and completion at once.
+    hoards what an idle one could do. While more than ``finishing`` jobs wait for encode, upload and completion, no call
+    begins; so there are never more of them than that and one batch.
     """
 
     def __init__(self, *, prefetch: float, finishing: int) -> None:
@@ -33,18 +34,21 @@ class Room:
         with self._changed:
             return self._changed.wait_for(self._may_claim, seconds)
 
-    def put(self, batch: list[Held]) -> None:
-        """Hand a claimed batch to the device."""
+    def put(self, batch: list[Held]) -> bool:
+        """Hand a claimed batch to the device; ``False`` once closed."""
         with self._changed:
+            if self._closed:
+                return False
             self._ready.append(batch)
             self._changed.notify_all()
+            return True
 
     def take(self) -> list[Held] | None:
         """Wait for the next batch, and until what it makes can be finished; ``None`` once closed."""
         with self._changed:
             self._running, self._ends_at = (), float("inf")
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._closed or (self._ready and self._finishing < self._limit))
+            self._changed.wait_for(lambda: self._closed or (self._ready and self._finishing <= self._limit))
             if self._closed:
                 return None
             batch = self._ready.popleft()
@@ -94,7 +98,7 @@ class Room:
             return left
 
     def _may_claim(self) -> bool:
-        if self._closed or self._ready or self._finishing >= self._limit:
+        if self._closed or self._ready or self._finishing > self._limit:
             return False
         if any(held.work.alone for held in self._running):
             return False

@@ -19,13 +19,15 @@ from daemon.heartbeat import Heartbeat
 from daemon.listener import Listener
 from daemon.own_claims import OwnClaims
 from daemon.rescue import Cancellations, Rescue
-from daemon.shutdown import EXIT_BROKEN, Shutdown
+from daemon.shutdown import EXIT_BROKEN, EXIT_DEVICE, Shutdown
 from daemon.vitals import CLAIMING, Vitals
 from daemon.worker import Worker
+from models.errors import DeviceLost
 
 log = structlog.get_logger(__name__)
 
-INTERRUPT = 1.0  # seconds from the interruption of what runs to the end of the process
+INTERRUPT = 1.0  # seconds from the interruption of what runs to giving back what is left
+LAST = 0.25  # seconds for the threads beside to end
 LOOK_EVERY = 0.05  # seconds
 FEED_EVERY = 1.0  # seconds between two signs of life to the supervisor, and between two looks at whether we idle
 CALL = 60.0  # seconds between two signs of life of a thread that calls the store, besides its own pauses
@@ -77,12 +79,12 @@ class Service:
         claiming = Event()
         device = self._thread("device", partial(self._device, claiming))
         self.supervisor.ready()
-        while not self.shutdown.draining.is_set():
-            self.shutdown.draining.wait(3600.0)  # signals are handled between two waits
+        self.shutdown.draining.wait()
+        deadline = time.monotonic() + (self.grace if claiming.is_set() else 0.0)
+        self.worker.close()
         self.worker.claimer.wake.set()
         self.supervisor.stopping()
         self._do("draining")
-        deadline = time.monotonic() + (self.grace if claiming.is_set() else 0.0)
         while self._busy(device) and time.monotonic() < deadline and not self.shutdown.now.is_set():
             time.sleep(LOOK_EVERY)
         if self._busy(device):
@@ -94,14 +96,18 @@ class Service:
         ended.set()
         self.cancellations.wake.set()
         for thread in beside:
-            thread.join(timeout=INTERRUPT / len(beside))
+            thread.join(timeout=LAST / len(beside))
         self.finishers.shutdown(wait=False, cancel_futures=True)
         return self.shutdown.status
 
     def _device(self, claiming: Event) -> None:
         draining = self.vitals.asked(self.shutdown.draining)
         self._do("loading the models")
-        if not fitness.until_fit(self.check, draining, unfit=lambda why: self._do(f"unfit: {why}")):
+        try:
+            if not fitness.until_fit(self.check, draining, unfit=lambda why: self._do(f"unfit: {why}")):
+                return
+        except DeviceLost as exc:
+            self.shutdown.stop(str(exc), status=EXIT_DEVICE)
             return
         self._take_back()
         claiming.set()

@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     addresses: Literal["public", "signed", "token"] = Field(
         "public", description="Form of the media's addresses with `gcs`: `signed` ones are good for seven days."
     )
-    prefix: str = Field("generating", description="First folder of every object's name.")
+    prefix: str = Field("generating", min_length=1, max_length=40, description="First folder of every object's name.")
 
     worker: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}", description="This worker's name, in leases."

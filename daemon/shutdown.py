@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import signal
-from threading import Event, Lock
-from types import FrameType
+from threading import Event, Lock, Thread
 
 import structlog
 
@@ -14,6 +13,8 @@ EXIT_OK = 0
 EXIT_SETTINGS = 2  # nothing can work with these settings: not to be restarted
 EXIT_BROKEN = 70  # a thread of ours died: a defect (EX_SOFTWARE in sysexits.h)
 EXIT_DEVICE = 75  # the device is lost or hung: restart (EX_TEMPFAIL in sysexits.h)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Shutdown:
@@ -41,13 +42,18 @@ class Shutdown:
         self.now.set()
 
     def listen(self) -> None:
-        """Obey SIGTERM and SIGINT: the first drains, the second stops. For the main thread."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._signalled)
+        """Obey SIGTERM and SIGINT: the first drains, the second stops. Call it before any other thread is started.
 
-    def _signalled(self, number: int, _frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        if self.draining.is_set():
-            self.stop(f"a second signal: {name}")
-        else:
-            self.drain(name)
+        A thread waits for them, and no handler runs: one that ran in the middle of the main thread's own logging or
+        locking would wait for what only the main thread can let go of.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # threads started later inherit it
+        Thread(target=self._obey, name="signals", daemon=True).start()
+
+    def _obey(self) -> None:
+        while True:
+            name = signal.Signals(signal.sigwait(SIGNALS)).name
+            if self.draining.is_set():
+                self.stop(f"a second signal: {name}")
+            else:
+                self.drain(name)

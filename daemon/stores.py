@@ -5,6 +5,8 @@ from __future__ import annotations
 from daemon.core.ports import BlobStore, Intake
 from daemon.settings import BlobsKind, Settings, StoreKind
 
+LONGEST_CALL = 10.0  # seconds; a sixth of the lease, where that is shorter, leaves time to try again before it ends
+
 
 def open_store(settings: Settings) -> Intake:
     """Open the store that the settings name.
@@ -19,7 +21,12 @@ def open_store(settings: Settings) -> Intake:
         return SqliteStore(settings.data / "jobs.db")
     from daemon.adapters.firestore import FirestoreStore
 
-    return FirestoreStore.connect(project=settings.project, database=settings.database, credentials=_secret(settings))
+    return FirestoreStore.connect(
+        project=settings.project,
+        database=settings.database,
+        credentials=_secret(settings),
+        deadline=min(LONGEST_CALL, settings.lease / 6),
+    )
 
 
 def open_blobs(settings: Settings) -> BlobStore:

@@ -26,7 +26,7 @@ from daemon.core.errors import (
     Retryable,
     StoreUnavailable,
 )
-from daemon.core.job import Document, Status, Why
+from daemon.core.job import Document, JobId, Status, Why
 from daemon.core.policy import Policy
 from daemon.generation import Generation
 from daemon.heartbeat import Heartbeat
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY = 0.5  # seconds between two looks at whether to stop
+UNFORESEEN = "The worker failed in a way that nobody foresaw; its log says how"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ class Worker:
     """What one device does with claimed jobs. ``claim`` and ``device`` each run in a thread of their own."""
 
     policy: Policy
+    max_batch: int  # items in one pipeline call
     claimer: Claimer
     keeper: ModelKeeper
     publisher: Publisher
@@ -69,23 +71,32 @@ class Worker:
             batch = self.claimer.next(draining)
             for held in batch:
                 self.heartbeat.keep(held)
-            if batch:
-                self.room.put(batch)
-        for held in self.room.close():
-            self.release(held)
+            if batch and not self.room.put(batch):
+                self._spawn_each(self.release, batch)
+
+    def close(self) -> None:
+        """Let the device take no more, and give back at once what it has not begun."""
+        self._spawn_each(self.release, self.room.close())
 
     def device(self) -> None:
         """Generate what is ready until the room is closed."""
         idle_since = time.monotonic()
-        while (batch := self.room.take()) is not None:
+        while not self.shutdown.draining.is_set() and (batch := self.room.take()) is not None:
             self.metrics.idle.observe(time.monotonic() - idle_since)
-            self.generate(batch)
+            try:
+                self.generate(batch)
+            except (
+                Exception
+            ):  # a defect of ours, which stops the worker: its jobs have to count it, lest it go on for ever
+                self._spawn_each(self.end, batch, Crashed(UNFORESEEN))
+                raise
             idle_since = time.monotonic()
 
     def generate(self, batch: Sequence[Held]) -> None:
         """Bring claimed jobs to their frames and hand them to the finishers, or end or give them back."""
         generation = Generation(
             batch,
+            max_items=self.max_batch,
             start=self.heartbeat.start_all,
             leave=lambda held: self._spawn(self.settle, held),
             moved=self.room.moved,
@@ -97,11 +108,9 @@ class Worker:
         try:
             frames = generation.frames(self.keeper)
         except (LeaseLost, Interrupted):
-            for held in generation.members:
-                self.release(held)
+            self._spawn_each(self.release, generation.members)
         except model_errors.DeviceLost as exc:
-            for held in generation.members:
-                self.end(held, Crashed(str(exc)))
+            self._spawn_each(self.end, generation.members, Crashed(str(exc)))
             self.shutdown.stop(str(exc), status=EXIT_DEVICE)
         except model_errors.ModelError as exc:
             self._fail_or_split(generation.members, exc)
@@ -115,11 +124,13 @@ class Worker:
         if len(members) > 1 and not isinstance(error, model_errors.ModelMissing):
             log.warning("batch.split", jobs=[held.id.path for held in members], error=str(error))
             middle = len(members) // 2
-            self.generate(members[:middle])
-            self.generate(members[middle:])
+            for half in (members[:middle], members[middle:]):
+                if self.shutdown.now.is_set():  # the first half has lost the device
+                    self._spawn_each(self.release, half)
+                else:
+                    self.generate(half)
             return
-        for held in members:
-            self.end(held, job_error(error, held))
+        self._spawn_each(self.end, members, job_error(error))
 
     def finish(self, held: Held, frames: Sequence[Frames]) -> None:
         """Publish a job's media; in the finisher pool."""
@@ -131,6 +142,9 @@ class Worker:
             self.end(held, exc)
         except DocumentTooLarge as exc:
             self.end(held, Failed(f"The document has no room for the result: {exc}"))
+        except Exception:
+            self.end(held, Crashed(UNFORESEEN))
+            raise
         else:
             self.report(document, **held.timings)
             self._forget(held)
@@ -154,7 +168,8 @@ class Worker:
                 again = held.reclaim(self.policy, self.claimer.ticket())
                 if again is not None:
                     self.heartbeat.keep(again)
-                    self.room.put([again])
+                    if not self.room.put([again]):
+                        self.release(again)
             elif why is Why.CHANGED:
                 held.write(partial(lifecycle.release, token=held.token))
         except (StoreUnavailable, DocumentTooLarge) as exc:
@@ -190,8 +205,8 @@ class Worker:
     def release(self, held: Held) -> None:
         """Give a job back, its attempt not counted."""
         try:
-            held.write(partial(lifecycle.release, token=held.token))
-            log.info("job.released", job=held.id.path)
+            if isinstance(held.write(partial(lifecycle.release, token=held.token)), Document):
+                log.info("job.released", job=held.id.path)
         except (StoreUnavailable, DocumentTooLarge) as exc:
             log.warning("job.left_to_rescue", job=held.id.path, error=str(exc))
         self._forget(held)
@@ -209,6 +224,15 @@ class Worker:
         summary = {name: fields[name] for name in ("error_type", "error_message", "seed") if name in fields}
         log.info("job.ended", job=document.id.path, status=status, task=task, **summary, **more)
 
+    def ended(self, document: Document) -> None:
+        """A job ended, or went back, outside of any claim of ours: report it, and leave no file of its claims."""
+        self.report(document)
+        self._spawn(self._clean, document.id)
+
+    def _spawn_each(self, stage: Callable[..., None], members: Sequence[Held], *arguments: object) -> None:
+        for held in members:
+            self._spawn(stage, held, *arguments)
+
     def _spawn(self, stage: Callable[..., None], *arguments: object) -> None:
         """Run a stage in the finisher pool. What it does not expect is a defect of ours, and stops the worker."""
 
@@ -222,18 +246,22 @@ class Worker:
     def _forget(self, held: Held) -> None:
         """The claim is over: renew it no more, and leave nothing of it in the bucket that no document names."""
         self.heartbeat.forget(held)
+        if held.litter:
+            self._clean(held.id, held.token)
+
+    def _clean(self, job: JobId, token: str | None = None) -> None:
         try:
-            self.publisher.clean(held)
+            self.publisher.clean(job, token=token)
         except (StoreUnavailable, BlobsUnavailable) as exc:
-            log.warning("job.not_cleaned", job=held.id.path, error=str(exc))
+            log.warning("job.not_cleaned", job=job.path, error=str(exc))
 
 
-def job_error(error: model_errors.ModelError, held: Held) -> JobError:
+def job_error(error: model_errors.ModelError) -> JobError:
     """A model's error as the job's, with what its reader can do."""
+    if isinstance(error, model_errors.ModelAway):
+        return Retryable(str(error), error_type="ModelNotAvailable")
     if isinstance(error, model_errors.ModelMissing):
         return JobError(str(error), error_type="ModelNotAvailable")
     if isinstance(error, model_errors.OutOfMemory):
-        kind = held.id.collection.folder
-        message = f"CUDA Out of Memory during {kind} generation; ask for a smaller size or fewer at once"
-        return JobError(message, error_type="OutOfMemoryError")
+        return JobError(str(error), error_type="OutOfMemoryError")
     return Failed(str(error))

@@ -16,6 +16,10 @@ class DeviceUnfit(ModelError):
     """The device that was asked for is not there, or computes wrongly."""
 
 
+class ModelAway(ModelMissing):
+    """The model's weights cannot be fetched at the moment: the network or the hub is away."""
+
+
 class OutOfMemory(ModelError):
     """The device's memory does not suffice for this call; the model stays usable."""
 

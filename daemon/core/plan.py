@@ -52,15 +52,16 @@ def fits(batch: Sequence[Work], candidate: Work, *, max_items: int) -> bool:
     return candidate.shape == batch[0].shape and items <= min(max_items, candidate.spec.max_batch)
 
 
-def calls(batch: Sequence[Work]) -> list[tuple[Call, list[int]]]:
+def calls(batch: Sequence[Work], *, max_items: int) -> list[tuple[Call, list[int]]]:
     """The pipeline calls of a batch, each with the index into ``batch`` that every item of it belongs to.
 
-    Jobs that ``fits`` put together make one call; a single job with more items than its model takes makes several.
+    Jobs that ``fits`` put together make one call; a single job with more than ``max_items`` items, or more than its
+    model takes, makes several.
     """
     first = batch[0]
     _, width, height, steps, frames = first.shape
     items = [(item, index) for index, work in enumerate(batch) for item in work.items()]
-    size = max(1, first.spec.max_batch)
+    size = max(1, min(max_items, first.spec.max_batch))
     return [
         (
             Call(width=width, height=height, steps=steps, frames=frames, items=tuple(item for item, _ in part)),

@@ -62,7 +62,7 @@ class Store(Protocol):
         """Documents of one status by path: finds what the other queries hide for a missing or mistyped field."""
         ...
 
-    def stale(self, *, before: datetime, limit: int) -> list[Document]:
+    def stale(self, *, before: datetime, limit: int, after: Document | None = None) -> list[Document]:
         """Processing documents whose ``modified`` lies before a time, by ``modified``."""
         ...
 

@@ -157,6 +157,7 @@ def check_ids(job: JobId, fields: Mapping[str, Any]) -> None:
         value = pick(fields, name)
         if value is not None and value != getattr(job, name):
             problems.append(f"{PREFIX}{name} does not agree with the document's path")
+    problems += _too_long(job.user_id, job.file_uid)
     if problems:
         raise _rejected(problems)
 
@@ -186,6 +187,7 @@ class Submission(BaseModel):
         problems += [
             problem for name, value in ids.items() if value not in (None, "") and (problem := id_problem(name, value))
         ]
+        problems += _too_long(*ids.values())
         if values["use_cloud_storage"] is None:
             problems.append("use_cloud_storage is required")
         request, more = _check(values, max_prompt_characters)
@@ -213,6 +215,13 @@ def id_problem(name: str, value: object) -> str | None:
     if len(value.encode()) > MAX_ID_BYTES:
         return f"{PREFIX}{name} must be at most {MAX_ID_BYTES} bytes"
     return None
+
+
+def _too_long(*ids: object) -> list[str]:
+    sizes = [len(value.encode(errors="replace")) for value in ids if isinstance(value, str)]
+    if sum(sizes) <= MAX_IDS_BYTES or max(sizes) > MAX_ID_BYTES:  # of one that is too long by itself we have told
+        return []
+    return [f"{PREFIX}user_id and file_uid must have at most {MAX_IDS_BYTES} bytes together"]
 
 
 def _present(values: Canonical) -> dict[str, Any]:

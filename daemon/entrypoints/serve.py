@@ -7,6 +7,7 @@ import shlex
 import sys
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import structlog
@@ -59,6 +60,8 @@ def _run(settings: Settings, *, everything: bool = False) -> NoReturn:
     logs.configure(level=settings.log_level, json=settings.log_json, prompts=settings.log_prompts)
     shutdown = Shutdown()
     shutdown.listen()
+    started = Event()
+    Thread(target=_end_before_start, args=(shutdown, started), daemon=True).start()
     store, blobs = compose.open_store(settings), compose.open_blobs(settings)
     troubles = store.probe() + blobs.probe()
     for trouble in troubles:
@@ -67,13 +70,14 @@ def _run(settings: Settings, *, everything: bool = False) -> NoReturn:
         shutdown.stop("the store or the bucket cannot be used like this", status=EXIT_UNFIT)
         _end(shutdown.status)
     service = compose.service(settings, store, blobs, shutdown=shutdown)
+    started.set()
     with ExitStack() as servers:
         if everything:
             print(_hints(settings, servers.enter_context(_shim(settings, store, service))), flush=True)
         servers.enter_context(worker_health.serving(settings, service))
         status = service.run()
-    log.info("worker.ended", status=status)
-    _end(status)
+        log.info("worker.ended", status=status)
+        _end(status)  # in here: no server's open connection may hold the end back
 
 
 def _shim(settings: Settings, store: Intake, worker: Service) -> AbstractContextManager[str]:
@@ -96,6 +100,13 @@ def _hints(settings: Settings, shim: str) -> str:
             f'  submit  {where}easeld submit "a red circle on a blue background" --wait',
         )
     )
+
+
+def _end_before_start(shutdown: Shutdown, started: Event) -> None:
+    """Obey a signal that comes while stores are opened and probed, which can take a minute; nothing is held yet."""
+    shutdown.draining.wait()
+    if not started.is_set():
+        _end(shutdown.status)
 
 
 def _end(status: int) -> NoReturn:

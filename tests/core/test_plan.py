@@ -67,7 +67,7 @@ def test_a_job_that_has_cost_a_worker_its_life_runs_alone() -> None:
 
 def test_a_batch_becomes_one_call_whose_items_know_their_job() -> None:
     """In order, each item with its own prompt, seed and guidance."""
-    [(call, owners)] = calls([work(1, 2), work(7, guidance_scale=2.0, negative_prompt="rain")])
+    [(call, owners)] = calls([work(1, 2), work(7, guidance_scale=2.0, negative_prompt="rain")], max_items=8)
     assert owners == [0, 0, 1]
     assert (call.width, call.height, call.steps, call.frames) == (512, 512, 20, 1)
     assert [item.seed for item in call.items] == [1, 2, 7]
@@ -77,14 +77,16 @@ def test_a_batch_becomes_one_call_whose_items_know_their_job() -> None:
 def test_a_job_with_more_items_than_its_model_takes_becomes_several_calls() -> None:
     """Also where a catalogue says nought."""
     for most, sizes in ((3, [3, 1]), (1, [1, 1, 1, 1]), (0, [1, 1, 1, 1])):
-        made = calls([replace(work(1, 2, 3, 4), spec=replace(PAINTER, max_batch=most))])
+        made = calls([replace(work(1, 2, 3, 4), spec=replace(PAINTER, max_batch=most))], max_items=8)
         assert [len(call.items) for call, _ in made] == sizes
         assert [item.seed for call, _ in made for item in call.items] == [1, 2, 3, 4]
 
 
 def test_a_video_call_has_its_own_size_guidance_and_frames() -> None:
     """The picture's fields are not looked at."""
-    [(call, owners)] = calls([film(9, num_frames=33, video_width=256, width=999, video_guidance_scale=2.0)])
+    [(call, owners)] = calls(
+        [film(9, num_frames=33, video_width=256, width=999, video_guidance_scale=2.0)], max_items=8
+    )
     assert (call.width, call.height, call.frames, owners) == (256, 512, 33, [0])
     assert (call.items[0].guidance_scale, call.items[0].seed) == (2.0, 9)
 
@@ -106,3 +108,8 @@ def test_the_core_reaches_for_no_clock_no_chance_and_no_outside(name: str) -> No
         elif isinstance(node, ast.Attribute):
             assert node.attr not in ("now", "utcnow", "today"), f"{name} asks a clock"
     assert imported <= PURE | {"daemon", "models", "pydantic", "pydantic_core"}
+
+
+def test_a_call_has_no_more_items_than_the_worker_allows() -> None:
+    """The operator's limit holds for the pictures of one request too."""
+    assert [len(call.items) for call, _ in calls([work(1, 2, 3, 4)], max_items=3)] == [3, 1]

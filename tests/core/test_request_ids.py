@@ -23,7 +23,7 @@ LEGAL = [
     "__",
     "a__",
     "a\u2028b",
-    "é" * 750,
+    "é" * 450,
     "%2F",
     "a?b#c",
     "*",
@@ -153,3 +153,11 @@ def test_two_requests_are_the_same_when_they_ask_for_the_same(one: Any, other: A
     """Defaults and spellings do not count; what is no request is like nothing but itself."""
     assert same(canonical(one), canonical(other)) is expected
     assert same(canonical(other), canonical(one)) is expected
+
+
+def test_ids_that_leave_no_room_for_an_object_s_name_are_refused() -> None:
+    """Each is legal by itself; the bucket takes 1024 bytes for prefix, folder, both ids and the suffix."""
+    job = JobId(user_id="u" * 500, collection=Collection.IMAGES, file_uid="f" * 461)
+    with pytest.raises(Rejected, match="960 bytes together"):
+        check_ids(job, {})
+    check_ids(JobId(user_id="u" * 500, collection=Collection.IMAGES, file_uid="f" * 460), {})

@@ -120,7 +120,7 @@ def test_a_prefetched_job_is_given_back_at_once(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (OutOfMemory("no memory"), "OutOfMemoryError", "CUDA Out of Memory during image generation"),
+        (OutOfMemory("CUDA Out of Memory during image generation (256x256)"), "OutOfMemoryError", "CUDA Out of Memory"),
         (BadOutput("all of it is black"), "RuntimeError", "all of it is black"),
         (GenerationFailed("shapes do not fit"), "RuntimeError", "shapes do not fit"),
         (ModelMissing("no weights"), "ModelNotAvailable", "no weights"),

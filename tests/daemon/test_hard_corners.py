@@ -1,0 +1,227 @@
+"""What a hostile reviewer found: each of these once lost a job, a file or the whole worker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from daemon import claiming, encode, rescue
+from daemon.core import lifecycle
+from daemon.core.errors import DocumentTooLarge, StoreUnavailable
+from daemon.core.job import SERVER_TIME, Collection, Decide, Document, JobId, Refusal
+from daemon.core.ports import Store
+from daemon.own_claims import OwnClaims
+from daemon.shutdown import EXIT_BROKEN, EXIT_DEVICE
+from models.errors import DeviceLost
+from models.spec import Call
+from tests.daemon.rig import Rig, until
+
+
+class Wrapped:
+    """A store whose writes a test can interfere with."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.before: Callable[[JobId], None] = lambda _: None
+        self.after_claim: Callable[[JobId], None] = lambda _: None
+
+    def update(self, target: Document | JobId, decide: Decide) -> Document | Refusal:
+        self.before(target.id if isinstance(target, Document) else target)
+        return self._store.update(target, decide)
+
+    def claim(self, document: Document, decide: Decide) -> Document | Refusal:
+        self.before(document.id)
+        result = self._store.claim(document, decide)
+        self.after_claim(document.id)
+        return result
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        return getattr(self._store, name)  # type: ignore[no-any-return]
+
+
+@pytest.fixture(name="wrapped")
+def _wrapped(rig: Rig) -> Wrapped:
+    wrapped = Wrapped(rig.store)
+    rig.store = wrapped  # type: ignore[assignment]  # it passes every other call on
+    return wrapped
+
+
+def too_large_for(*names: str) -> Callable[[JobId], None]:
+    """Refuse every write to these documents, as Firestore does for one of almost a mebibyte."""
+
+    def check(job: JobId) -> None:
+        if job.file_uid in names:
+            raise DocumentTooLarge("the document has no room")
+
+    return check
+
+
+def test_a_document_without_room_does_not_stop_the_worker(rig: Rig, wrapped: Wrapped) -> None:
+    """Queued, to be cancelled, or left behind by an earlier life: the worker goes on with the others."""
+    queued, cancelled = rig.call("queued"), rig.call("cancelled")
+    rig.merge(cancelled, cancel_requested=True)
+    left = rig.call("left")
+    rig.device.hold()
+    with rig.worker(max_batch=1, models=["shapes"]) as running:
+        until(lambda: bool(rig.device.calls), "generation begins")
+        wrapped.before = too_large_for("queued", "cancelled", "left")
+        rig.device.let_go()
+        rig.until_status(rig.call("good"), "completed")
+        assert running.thread.is_alive()
+    assert rig.status(queued) != "completed"
+    assert rig.status(left) != "completed"
+
+
+def test_what_nobody_foresaw_counts_as_a_crash_of_the_job(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uncounted, the job would come first again, and stop every worker in turn."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(encode, "write_png", broken)
+    job = rig.call("a")
+    with rig.worker() as running:
+        assert running.wait() == EXIT_BROKEN
+    easeld = rig.fields(job)["easeld"]
+    assert (rig.status(job), easeld["attempts"], easeld["crashes"]) == ("queued", 1, 1)
+
+
+def test_a_full_disk_puts_the_job_off(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It passes: the job goes back for later, and the worker stays."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(encode, "write_png", full)
+    job = rig.call("a")
+    with rig.worker() as running:
+        until(lambda: "not_before" in rig.fields(job).get("easeld", {}), "the job is put off")
+        assert running.exit is None
+    assert rig.status(job) == "queued"
+
+
+def test_a_note_that_cannot_be_written_does_not_stop_the_worker(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It only saves waiting after a restart."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(OwnClaims, "write", full)
+    job = rig.call("a")
+    with rig.worker():
+        rig.until_status(job, "completed")
+
+
+def test_jobs_already_claimed_into_a_batch_go_on_when_the_store_goes_away(rig: Rig, wrapped: Wrapped) -> None:
+    """The second claim of a batch fails: the first is generated, not forgotten until its lease ends."""
+    one, two = rig.call("one"), rig.call("two")
+
+    def away(job: JobId) -> None:
+        if job == two and rig.status(one) == "processing":
+            wrapped.before = lambda _: None
+            raise StoreUnavailable("away for a moment")
+
+    wrapped.before = away
+    with rig.worker(lease=3600.0):
+        rig.until_status(one, "completed")
+        rig.until_status(two, "completed")
+
+
+def test_a_claim_that_was_never_heard_of_again_is_found(rig: Rig, wrapped: Wrapped) -> None:
+    """The commit succeeded and the call failed: the job is ours, and goes on before its lease ends."""
+    job = rig.call("a")
+
+    def away(_: JobId) -> None:
+        wrapped.after_claim = lambda _: None
+        raise StoreUnavailable("the answer was lost")
+
+    wrapped.after_claim = away
+    with rig.worker(lease=3600.0):
+        fields = rig.until_status(job, "completed")
+    assert fields["easeld"]["result"]["attempt"] == 1
+
+
+def test_a_document_without_created_at_is_served_although_the_queue_never_empties(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep has its turn while the window always has something to claim."""
+    monkeypatch.setattr(claiming, "SWEEP_EVERY", 0.2)
+    hidden = JobId(user_id="u", collection=Collection.IMAGES, file_uid="hidden")
+    rig.client.set(hidden.path, {"prompt": "x", "width": 256, "height": 256, "status": "queued"})
+    done = threading.Event()
+
+    def keep_full() -> None:
+        number = 0
+        while not done.is_set():
+            jobs = [rig.call(f"{number}-{index}") for index in range(4)]
+            number += 1
+            until(lambda: done.is_set() or rig.status(jobs[0]) == "completed", "the queue moves")  # noqa: B023
+
+    filler = threading.Thread(target=keep_full)
+    with rig.worker(max_batch=1):
+        filler.start()
+        try:
+            rig.until_status(hidden, "completed")
+        finally:
+            done.set()
+            filler.join()
+
+
+def test_documents_of_an_older_worker_do_not_hide_ours_from_the_rescue(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stay untouched for ever, and are first in the order in which expired leases are looked for."""
+    monkeypatch.setattr(rescue, "PAGE", 3)
+    monkeypatch.setattr(rescue, "SWEEP_EVERY", 3600.0)
+    for number in range(7):
+        old = JobId(user_id="u", collection=Collection.IMAGES, file_uid=f"old-{number}")
+        rig.client.set(old.path, {"prompt": "x", "status": "processing", "modified": SERVER_TIME})
+    job = rig.call("a")
+    rig.device.hold()
+    with rig.worker(lease=2.0) as running:
+        until(lambda: rig.fields(job).get("easeld", {}).get("attempts") == 1, "generation has begun")
+        fields = rig.fields(job)
+        running.shutdown.stop("dying")
+        running.wait()
+    rig.merge(job, modified=SERVER_TIME, **{name: fields[name] for name in ("status", "easeld")})
+    rig.device.let_go()
+    with rig.worker(lease=2.0, state=rig.folder / "another"):
+        rig.until_status(job, "completed")
+
+
+def test_a_lost_device_does_not_burn_the_job_that_waits_for_it(rig: Rig) -> None:
+    """The prefetched job goes back as if it had never been claimed."""
+
+    def trouble(call: Call) -> None:
+        if len(rig.device.calls) == 1:
+            until(lambda: rig.status(ahead) == "processing", "the next job is claimed")
+            raise DeviceLost("CUDA error: an illegal memory access was encountered")
+
+    rig.device.trouble = trouble
+    rig.call("a")
+    ahead = rig.call("b", width=320)
+    with rig.worker(prefetch=float("inf"), max_batch=1) as running:
+        assert running.wait() == EXIT_DEVICE
+    assert len(rig.device.calls) == 1
+    assert (rig.status(ahead), rig.fields(ahead)["easeld"]["attempts"]) == ("queued", 0)
+
+
+def test_a_job_cancelled_after_it_was_given_back_leaves_no_file(rig: Rig) -> None:
+    """An attempt was killed after its upload; the job ends without another claim, and the file goes with it."""
+    job = rig.call("a")
+    with rig.worker():
+        rig.until_status(job, "completed")
+    fields = rig.fields(job)
+    result = fields["easeld"]["result"]
+    lease = {"worker": "w", "token": result["token"], "attempt": 1, "seconds": 60.0, "started": True}
+    ours = {"lease": {**lease, "renewed_at": SERVER_TIME}, "attempts": 1, "request": fields["easeld"]["request"]}
+    rig.set_anew(job, status="processing", modified=SERVER_TIME, easeld=ours)  # as if killed before completing
+    assert isinstance(rig.store.update(job, partial(lifecycle.release, token=result["token"])), Document)
+    rig.merge(job, cancel_requested=True)
+    assert rig.files() == {"generating/u/image/a.png"}
+    with rig.worker(models=["motion"]):
+        rig.until_status(job, "cancelled")
+        until(lambda: rig.files() == set(), "the file is gone")
