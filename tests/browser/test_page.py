@@ -8,7 +8,8 @@ from daemon.core.errors import Failed
 from daemon.core.job import SERVER_TIME, Collection
 from models.errors import GenerationFailed
 from tests.browser.conftest import Served
-from tests.daemon.rig import until
+from tests.daemon.rig import Rig, until
+from tests.entrypoints.page.running import serving
 
 HOSTILE = (
     "</p><img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
@@ -175,12 +176,31 @@ def test_a_lost_server_is_told_and_found_again(page: Page, served: Served) -> No
 def test_a_refused_form_says_why_in_the_contracts_words(page: Page, served: Served) -> None:
     """The form goes through the same check as a call; its message stands beside the button."""
     live(page, served)
+    submit(page, "")
+    expect(page.locator("#form-trouble")).to_have_text("prompt is required")
     page.get_by_text("More", exact=True).click()
-    steps = page.get_by_label("Steps", exact=True)
-    steps.evaluate("input => input.removeAttribute('max')")
-    steps.fill("1000")
+    page.get_by_label("Steps", exact=True).fill("1000")
+    page.get_by_text("More", exact=True).click()  # a field out of sight is complained of all the same
     submit(page, "a red circle")
     expect(page.locator("#form-trouble")).to_have_text("num_inference_steps must be between 10 and 50")
+
+
+def test_a_page_with_a_token_asks_for_it_first(page: Page, rig: Rig) -> None:
+    """Nothing is shown before; a wrong one is refused in words; the right one is remembered over a reload."""
+    with rig.worker(), serving(rig, page_token="a token of the test") as address:
+        rig.call("one", prompt="behind the token")
+        page.goto(address)
+        token = page.get_by_label("Token")
+        expect(token).to_be_focused()
+        expect(page.locator("main")).to_be_hidden()
+        token.fill("a wrong token")
+        token.press("Enter")
+        expect(page.locator("#toast")).to_contain_text("missing or wrong")
+        token.fill("a token of the test")
+        token.press("Enter")
+        expect(page.locator("#results")).to_contain_text("behind the token")
+        page.reload()
+        expect(page.locator("#results")).to_contain_text("behind the token")
 
 
 def test_a_narrow_screen_needs_no_sideways_scrolling(page: Page, served: Served) -> None:

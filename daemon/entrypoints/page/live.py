@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from pydantic_core import to_json
 
+from daemon.chronicle import Minute
 from daemon.core.errors import StoreUnavailable
 from daemon.core.job import Collection, Document, JobId, Status
 from daemon.core.record import holder
@@ -141,7 +142,8 @@ class Live:
         picture = next((one.preview for one in self._worker.heartbeat.held() if one.id == job), None)
         return None if picture is None else jpeg(picture)
 
-    def _minute(self, minute: Any) -> dict[str, Any]:
+    @staticmethod
+    def _minute(minute: Minute) -> dict[str, Any]:
         return {
             "at": minute.began_at,
             "completed": minute.completed,

@@ -19,7 +19,7 @@ def serving(rig: Rig, *, port: int = 0, **overrides: Any) -> Iterator[str]:
     assert rig.running is not None
     chosen = {"models": ["shapes", "motion"], "shim_port": port, **overrides}
     configured = settings.load(data=rig.folder, **chosen)
-    app = create_app(configured, cast(Intake, rig.store), rig.running.service)
+    app = create_app(configured, cast("Intake", rig.store), rig.running.service)
     with (
         server.listening("127.0.0.1", configured.shim_port, settings="the test") as listener,
         server.serving(app, listener, name="page-server"),

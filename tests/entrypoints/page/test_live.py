@@ -11,7 +11,7 @@ import pytest
 
 from daemon.core.job import SERVER_TIME, Collection, JobId
 from daemon.entrypoints.page import live
-from daemon.entrypoints.page.view import job
+from daemon.entrypoints.page.view import bucket_media, job
 from tests.daemon.rig import until
 from tests.entrypoints.page.conftest import Caller
 
@@ -156,3 +156,11 @@ def test_long_texts_are_cut(caller: Caller) -> None:
     fields = {**(made.fields or {}), "prompt": "x" * 100_000, "error_message": "y" * 100_000}
     shown = job(replace(made, fields=fields), lambda _: [])
     assert len(shown["prompt"]) == len(shown["error_message"]) == 2000
+
+
+def test_media_of_a_bucket_are_shown_from_the_bucket_alone(caller: Caller) -> None:
+    """The document's own addresses, but of no other origin than the settings and the contract name."""
+    made = caller.rig.store.read(caller.rig.call("one"))
+    images = ["https://storage.googleapis.com/b/a.png", "https://storage.googleapis.com.evil.example/a.png", "data:,x"]
+    shown = bucket_media(("https://storage.googleapis.com/",))(replace(made, fields={"images": images}))
+    assert shown == images[:1]

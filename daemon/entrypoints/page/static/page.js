@@ -105,9 +105,9 @@ function say(name, words, kind) {
 }
 
 function text(element, words) {
-  const value = words ?? "";
-  if (element.textContent !== String(value)) element.textContent = value;
-  if ("hidden" in element.dataset || element.hidden !== (value === "")) element.hidden = value === "";
+  const value = String(words ?? "");
+  if (element.textContent !== value) element.textContent = value;
+  element.hidden = value === "";
 }
 
 function make(name, className, words) {
