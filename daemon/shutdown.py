@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from threading import Event, Lock, Thread
 
@@ -42,18 +43,23 @@ class Shutdown:
         self.now.set()
 
     def listen(self) -> None:
-        """Obey SIGTERM and SIGINT: the first drains, the second stops. Call it before any other thread is started.
+        """Obey SIGTERM and SIGINT: the first drains, the second stops. For the main thread.
 
-        A thread waits for them, and no handler runs: one that ran in the middle of the main thread's own logging or
-        locking would wait for what only the main thread can let go of.
+        The interpreter writes their numbers into a pipe, and a thread reads them. A handler that did more would run in
+        the middle of the main thread's own logging or locking, and wait for what only the main thread can let go of.
         """
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # threads started later inherit it
-        Thread(target=self._obey, name="signals", daemon=True).start()
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in SIGNALS:
+            signal.signal(number, lambda *_: None)
+        Thread(target=self._obey, args=(reader,), name="signals", daemon=True).start()
 
-    def _obey(self) -> None:
+    def _obey(self, reader: int) -> None:
         while True:
-            name = signal.Signals(signal.sigwait(SIGNALS)).name
-            if self.draining.is_set():
-                self.stop(f"a second signal: {name}")
-            else:
-                self.drain(name)
+            for number in os.read(reader, 16):
+                name = signal.Signals(number).name
+                if self.draining.is_set():
+                    self.stop(f"a second signal: {name}")
+                else:
+                    self.drain(name)
