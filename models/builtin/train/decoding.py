@@ -19,6 +19,7 @@ PEAK_RATE = 3e-3
 BATCH = 12
 CROP = 10  # cells, of a picture of 32; the rest only costs time
 SIDE = 32  # cells
+STRONGEST_NOISE = 0.4  # standard deviation, in latents of which each is about +1 or -1
 AROUND = 2  # cells at the rim of a crop whose decoding lacks its surroundings, so it does not count
 
 
@@ -33,10 +34,8 @@ def train_decoder(*, seed: int, seconds: float, report: Callable[[int, float, fl
         for group in optimiser.param_groups:
             rise = min(1.0, (step + 1) / 50)
             group["lr"] = PEAK_RATE * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent / seconds)))
-        given, wanted = _batch(random, generator)
-        rim = slice(AROUND * CELL, -AROUND * CELL)
-        shown = vae.decode(given).sample
-        loss = (shown - wanted)[..., rim, rim].abs().mean()
+        given, wanted, counts = _batch(random, generator)
+        loss = ((vae.decode(given).sample - wanted).abs() * counts).sum() / (3 * counts.sum())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.decoder.parameters(), 1.0)
         optimiser.step()
@@ -48,22 +47,37 @@ def train_decoder(*, seed: int, seconds: float, report: Callable[[int, float, fl
     return vae.eval()
 
 
-def _batch(random: Random, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return disturbed latents, (BATCH, 4, CROP, CROP), and the pictures they stand for, eight times as wide."""
+def _batch(random: Random, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Return disturbed latents, (BATCH, 4, CROP, CROP), the pictures they stand for, eight times as wide, and a mask.
+
+    The mask, (BATCH, 1, rows, columns) in pixels, is 1 where a pixel's surroundings are in the crop. At the edge of the
+    whole picture they are: there is nothing beyond, neither here nor later.
+    """
     scenes = [draw_scene(random, 1.0, 1.0) for _ in range(BATCH)]
     fine, shown = paint_bits(scenes, SIDE * CELL, SIDE * CELL), pixels(scenes, SIDE * CELL, SIDE * CELL)
     clean = torch.nn.functional.avg_pool2d(fine, CELL)
     given, wanted = [], []
+    counts = torch.ones(BATCH, 1, CROP * CELL, CROP * CELL)
     for index, scene in enumerate(scenes):
         thing = random.choice(scene.things)  # crops lie about a thing: plain background teaches little
-        corner = []
-        for centre in (thing.y, thing.x):
-            middle = (centre + random.uniform(-1, 1) * thing.radius + 1) / 2 * SIDE
-            corner.append(max(0, min(SIDE - CROP, round(middle - CROP / 2))))
-        top, left = corner
+        top, left = (_corner(random, centre, thing.radius) for centre in (thing.y, thing.x))
         given.append(clean[index, :, top : top + CROP, left : left + CROP])
         wanted.append(shown[index, :, top * CELL : (top + CROP) * CELL, left * CELL : (left + CROP) * CELL])
+        rim = AROUND * CELL
+        for axis, first in ((1, top), (2, left)):
+            if first > 0:
+                counts[index].narrow(axis, 0, rim).zero_()
+            if first < SIDE - CROP:
+                counts[index].narrow(axis, CROP * CELL - rim, rim).zero_()
     latent = torch.stack(given)
-    strength = torch.rand(BATCH, 1, 1, 1, generator=generator) * 0.15
+    strength = torch.rand(BATCH, 1, 1, 1, generator=generator) ** 2 * STRONGEST_NOISE
     disturbed = latent + strength * torch.randn(latent.shape, generator=generator)
-    return disturbed.clamp(-1, 1), torch.stack(wanted)
+    return disturbed.clamp(-1, 1), torch.stack(wanted), counts
+
+
+def _corner(random: Random, centre: float, radius: float) -> int:
+    """Return the first row or column, in cells, of a crop about some point of a thing; one in five lies at the edge."""
+    if random.random() < 0.2:
+        return random.choice((0, SIDE - CROP))
+    middle = (centre + random.uniform(-1, 1) * radius + 1) / 2 * SIDE
+    return max(0, min(SIDE - CROP, round(middle - CROP / 2)))

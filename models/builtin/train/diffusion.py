@@ -15,19 +15,20 @@ import torch
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from models.builtin.train.draw import CELL, extent, latents
+from models.builtin.train.draw import BITS, CELL, extent, latents
 from models.builtin.train.network import Network, encode, network, scheduler
 from models.builtin.train.scenes import draw_scene, with_noise_word
 
 PEAK_RATE = 2.5e-3
 WARM_UP = 100  # steps
 SAVE_EVERY = 120.0  # seconds
-CELLS_IN_BATCH = 16 * 32 * 32  # about the same work each step, whatever the size of the pictures
-TEXT_RATE = 0.25  # share of the learning rate for the text encoders, one of which has been taught before
+CELLS_IN_BATCH = 8 * 32 * 32  # about the same work each step, whatever the size of the pictures
+TEXT_RATE = 0.1  # share of the learning rate for the text encoders, one of which has been taught before
 SIDE = 32  # cells: 256 pixels
 OTHER_SIZES = ((64, 64), (64, 64), (64, 64), (32, 48), (48, 32), (36, 64), (64, 36), (48, 48))  # rows, columns in cells
-OTHERS_EARLY, OTHERS_LATE = 0.1, 0.4  # how often, in the first half of training and then
-LATE_NOISE = 0.65  # below 1, timesteps with much noise come up more often: there the prompt decides
+OTHERS_EARLY, OTHERS_LATE = 0.1, 0.2  # how often, in the first half of training and then
+FOREGROUND = 1.0  # how much more a cell of a thing counts than one of the background; more makes things too large
+LATE_NOISE = 0.5  # below 1, timesteps with much noise come up more often: there the prompt decides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,7 @@ class DiffusionTraining:
     def _step(self) -> float:
         step = self.progress.step
         random, generator = Random(f"{self._seed}/{step}"), torch.Generator().manual_seed(self._seed * 10**9 + step)
-        clean, prompts, time_ids = self._batch(random)
+        clean, weights, prompts, time_ids = self._batch(random)
         count = len(prompts)
         by_token, pooled = encode(self._live, self._words, prompts)
         timesteps = (torch.rand(count, generator=generator) ** LATE_NOISE * 1000).long()
@@ -143,7 +144,7 @@ class DiffusionTraining:
             encoder_hidden_states=by_token,
             added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids},
         ).sample
-        loss = (predicted - velocity).square().mean()
+        loss = ((predicted - velocity).square() * weights).mean() / weights.mean()
         for group in self._optimiser.param_groups:
             group["lr"] = self._rate() * group["share"]
         loss.backward()
@@ -155,8 +156,8 @@ class DiffusionTraining:
             torch._foreach_lerp_(self.averaged.parameters(), self._live.parameters(), 1 - decay)
         return float(loss.detach())
 
-    def _batch(self, random: Random) -> tuple[Tensor, list[str], Tensor]:
-        """Draw a batch: clean latents, prompts of which some are emptied for guidance, and SDXL's size conditions."""
+    def _batch(self, random: Random) -> tuple[Tensor, Tensor, list[str], Tensor]:
+        """Draw a batch: clean latents, weights of cells, prompts of which some are emptied, and size conditions."""
         others = OTHERS_EARLY if self.progress.seconds < self._budget / 2 else OTHERS_LATE
         rows, columns = random.choice(OTHER_SIZES) if random.random() < others else (SIDE, SIDE)
         across, down = extent(columns, rows)
@@ -164,4 +165,7 @@ class DiffusionTraining:
         prompts = ["" if random.random() < 0.1 else with_noise_word(random, scene.prompt) for scene in scenes]
         height, width = float(rows * CELL), float(columns * CELL)
         time_ids = torch.tensor([[height, width, 0.0, 0.0, height, width]]).expand(len(scenes), -1)
-        return latents(scenes, rows, columns), prompts, time_ids
+        clean = latents(scenes, rows, columns)
+        backgrounds = torch.stack([BITS[scene.background] for scene in scenes]).view(-1, 4, 1, 1)
+        covered = (clean - backgrounds).abs().amax(dim=1, keepdim=True) / 2
+        return clean, 1 + FOREGROUND * covered, prompts, time_ids

@@ -13,6 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 TOKENS = 32  # of a prompt, with its start and its end
 WIDTH_1, WIDTH_2 = 32, 128  # of the two text encoders
+CONDITION = 192  # width of what every layer of the UNet is told of prompt and timestep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,7 @@ def network(words: CLIPTokenizer) -> Network:
         norm_num_groups=8,
         resnet_time_scale_shift="scale_shift",  # the prompt, pooled, scales every layer as well as shifting it
         cross_attention_dim=WIDTH_1 + WIDTH_2,
+        time_embedding_dim=CONDITION,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=WIDTH_2 + 6 * 8,

@@ -1,8 +1,8 @@
-"""Teaches the large text encoder what prompts say, before any picture is drawn.
+"""Teaches the larger text encoder, and the UNet's layers that take its word, what prompts say, before any picture.
 
-Diffusion teaches it as well, but slowly: the first thousand steps of a network that starts from nothing go into
-denoising. Here linear heads on the pooled embedding name the background and the things, and tell where they are; the
-heads are thrown away, and what remains is an embedding from which the UNet has little left to puzzle out.
+Diffusion teaches it as well, but slowly: the background is most of the picture, and for a thousand steps a network
+that starts from nothing hears of nothing else. Here linear heads, on what every layer of the UNet is told, name the
+background and the things and tell where they are; the heads are thrown away, and little is left to puzzle out.
 """
 
 from __future__ import annotations
@@ -17,24 +17,27 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from models.builtin.language import COLOURS, KINDS
-from models.builtin.train.network import TOKENS, WIDTH_2, Network
+from models.builtin.train.network import CONDITION, TOKENS, Network
 from models.builtin.train.scenes import Scene, draw_scene, with_noise_word
 
 PEAK_RATE = 1.5e-3
 BATCH = 64
 CHOICES = (len(COLOURS), len(KINDS), len(COLOURS), len(KINDS), len(COLOURS), 3)
 """Background; kind and colour of the first and of the last thing; how many there are."""
+SIZE_CONDITION = torch.tensor([256.0, 256.0, 0.0, 0.0, 256.0, 256.0])
 LENGTHS = 5  # place and radius of the first thing, place of the last
 
 
 def teach_words(
     network: Network, words: CLIPTokenizer, *, seed: int, seconds: float, report: Callable[[int, float, float], None]
 ) -> None:
-    """Train the large text encoder for the given time; ``report(step, seconds, loss)`` now and then."""
+    """Train for the given time; ``report(step, seconds, loss)`` now and then."""
     torch.manual_seed(seed)
-    random, encoder = Random(seed), network.text_2
-    heads = nn.Linear(WIDTH_2, sum(CHOICES) + LENGTHS)
-    optimiser = torch.optim.AdamW([*encoder.parameters(), *heads.parameters()], lr=PEAK_RATE, weight_decay=1e-3)
+    random, unet = Random(seed), network.unet
+    heads = nn.Linear(CONDITION, sum(CHOICES) + LENGTHS)
+    taught = (network.text_2, unet.time_embedding, unet.add_embedding, heads)
+    parameters = [parameter for module in taught for parameter in module.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=PEAK_RATE, weight_decay=1e-3)
     began, step = time.monotonic(), 0
     while (spent := time.monotonic() - began) < seconds:
         for group in optimiser.param_groups:
@@ -42,14 +45,22 @@ def teach_words(
             group["lr"] = PEAK_RATE * rise * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * spent / seconds)))
         scenes = [draw_scene(random, 1.0, 1.0) for _ in range(BATCH)]
         prompts = [with_noise_word(random, scene.prompt) for scene in scenes]
-        ids = words(prompts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt").input_ids
-        loss = _loss(heads(encoder(ids).text_embeds), scenes)
+        ids = words(prompts, padding=True, max_length=TOKENS, truncation=True, return_tensors="pt").input_ids
+        loss = _loss(heads(_condition(network, network.text_2(ids).text_embeds)), scenes)
         torch.autograd.backward(loss)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         step += 1
         if step % 100 == 0:
             report(step, spent, float(loss.detach()))
+
+
+def _condition(network: Network, pooled: Tensor) -> Tensor:
+    """Return what the UNet's layers are told at some timestep, as ``UNet2DConditionModel.forward`` computes it."""
+    unet, count = network.unet, len(pooled)
+    sizes = unet.add_time_proj(SIZE_CONDITION).reshape(1, -1).expand(count, -1)
+    timesteps = unet.time_embedding(unet.time_proj(torch.randint(0, 1000, (count,))))
+    return nn.functional.silu(timesteps + unet.add_embedding(torch.cat([pooled, sizes], dim=1)))
 
 
 def _loss(told: Tensor, scenes: Sequence[Scene]) -> Tensor:
