@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,9 @@ import torch
 from models import device as devices
 from models import previews
 from models.errors import ModelMissing, OutOfMemory
-from models.failure import first_line, is_device_lost, is_out_of_memory, translate
+from models.failure import first_line, is_device_lost, is_out_of_memory, too_large, translate
 from models.guidance import PerItemGuidance
+from models.ladder import Ladder, Rung
 from models.pixels import frames_from, on_grid
 
 if TYPE_CHECKING:
@@ -26,11 +28,14 @@ class DiffusionModel(ABC):
 
     pipeline_class: type[Any]
 
-    def __init__(self, *, spec: ModelSpec, folder: Path, device: torch.device) -> None:
+    def __init__(
+        self, *, spec: ModelSpec, folder: Path, device: torch.device, make_room: Callable[[], bool] = lambda: False
+    ) -> None:
         """Load the pipeline from ``folder``, which is in diffusers' layout, onto ``device``.
 
         The VAE is kept in float32 on every device: SDXL's overflows in half precision, and Wan's loses detail.
-        Only safetensors are read: the older format runs code on loading.
+        Only safetensors are read: the older format runs code on loading. ``make_room`` unloads something else from
+        the device, and tells whether there was anything.
 
         Raises:
             ModelMissing: the folder is not such a model, or incomplete.
@@ -51,6 +56,10 @@ class DiffusionModel(ABC):
         self._pipeline.set_progress_bar_config(disable=True)
         # One item at a time: decoding needs the most memory of all, and on a CPU it is no slower for that.
         self._pipeline.vae.enable_slicing()
+        self._make_room = make_room
+        self._rung = Rung.PLAIN
+        # On a CPU there is nowhere to offload to.
+        self._ladder = Ladder(tuple(Rung) if device.type != "cpu" else (Rung.PLAIN, Rung.TILED))
         self._projection: torch.Tensor | None = None  # measured when somebody first looks
 
     @property
@@ -61,8 +70,51 @@ class DiffusionModel(ABC):
         """As ``Resident.generate`` says.
 
         Each item's noise comes from a generator of its own, seeded with its seed and always on the CPU: so the noise
-        depends neither on the device nor on the neighbours.
+        depends neither on the device nor on the neighbours. Where memory falls short, the call is repeated as the
+        ladder says; its steps are then reported from the first again.
         """
+        lacking = OutOfMemory(too_large(task=self._spec.task, call=call, device=self._device))
+        for rung in self._ladder.tries(call):
+            while True:
+                try:
+                    self._stand_on(rung)
+                    frames = self._once(call, on_step)
+                except OutOfMemory as error:
+                    lacking = error
+                else:
+                    self._ladder.worked(call, rung)
+                    return frames
+                gc.collect()  # what the failed call made may refer to itself
+                devices.release_memory(self._device)
+                if not self._make_room():
+                    break
+        raise lacking
+
+    def _stand_on(self, rung: Rung) -> None:
+        """Set the pipeline up for a rung of the ladder.
+
+        Raises:
+            OutOfMemory: coming down from offloading, the networks no longer fit onto the device.
+        """
+        if rung is self._rung:
+            return
+        if rung is Rung.PLAIN:
+            self._pipeline.vae.disable_tiling()
+        else:
+            self._pipeline.vae.enable_tiling()
+        if rung is Rung.OFFLOADED:
+            self._pipeline.enable_model_cpu_offload(device=self._device)
+        elif self._rung is Rung.OFFLOADED:
+            self._pipeline.remove_all_hooks()
+            try:
+                self._pipeline.to(self._device)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise OutOfMemory(f"{self._spec.name} no longer fits onto {self._device}") from error
+                raise
+        self._rung = rung
+
+    def _once(self, call: Call, on_step: OnStep) -> Sequence[Frames]:
         stopped_by: Exception | None = None
 
         def after_step(pipeline: Any, index: int, _time: Any, state: dict[str, Any]) -> dict[str, Any]:
@@ -93,11 +145,12 @@ class DiffusionModel(ABC):
             if error is stopped_by:
                 raise
             translated = translate(error, task=self._spec.task, call=call, device=self._device)
-            if isinstance(translated, OutOfMemory):
-                devices.release_memory(self._device)
             if translated is error:
                 raise
             raise translated from error
+        finally:
+            if self._rung is Rung.OFFLOADED:  # the pipeline itself does so only where nothing stops it
+                self._pipeline.maybe_free_model_hooks()
         return self._delivered(videos)
 
     def _forming(self, latents: torch.Tensor) -> Sequence[Frames]:

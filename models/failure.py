@@ -39,18 +39,27 @@ def translate(error: Exception, *, task: Task, call: Call, device: torch.device)
     """
     if isinstance(error, ModelError):
         return error
-    work = f"{'video' if task.value == 'text2video' else 'image'} generation"
+    work = _work(task)
     if is_out_of_memory(error):
         traceback.clear_frames(error.__traceback__)
-        frames = f", {call.frames} frames" if call.frames > 1 else ""
-        at_once = f", {len(call.items)} at once" if len(call.items) > 1 else ""
-        return OutOfMemory(
-            f"{device.type.upper()} Out of Memory during {work} ({call.width}x{call.height}{frames}{at_once}): "
-            "ask for a smaller size or fewer frames, or use a device with more memory"
-        )
+        return OutOfMemory(too_large(task=task, call=call, device=device))
     if is_device_lost(error):
         return DeviceLost(f"Device {device} was lost during {work}: {first_line(error)}")
     return GenerationFailed(f"{type(error).__name__} during {work}: {first_line(error)}")
+
+
+def too_large(*, task: Task, call: Call, device: torch.device) -> str:
+    """What to say of a call for which the memory does not suffice."""
+    frames = f", {call.frames} frames" if call.frames > 1 else ""
+    at_once = f", {len(call.items)} at once" if len(call.items) > 1 else ""
+    return (
+        f"{device.type.upper()} Out of Memory during {_work(task)} ({call.width}x{call.height}{frames}{at_once}): "
+        "ask for a smaller size or fewer frames, or use a device with more memory"
+    )
+
+
+def _work(task: Task) -> str:
+    return f"{'video' if task.value == 'text2video' else 'image'} generation"
 
 
 def is_out_of_memory(error: Exception) -> bool:

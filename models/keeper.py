@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,7 +110,8 @@ class Keeper:
         while True:
             on_load(f"{spec.name}: loading {size / 2**30:.1f} GiB of weights onto {device}")
             try:
-                return _family(spec.family)(spec=spec, folder=folder, device=device)
+                make_room = partial(self._make_room, spec.name, device)
+                return _family(spec.family)(spec=spec, folder=folder, device=device, make_room=make_room)
             except (RuntimeError, MemoryError) as error:
                 if is_device_lost(error):
                     raise DeviceLost(
@@ -123,6 +125,18 @@ class Keeper:
                         f"{size / 2**30:.1f} GiB: use a device with more memory, or end what else runs on it"
                     ) from error
             self._evict_one(device, on_load)
+
+    def _make_room(self, name: str, device: torch.device) -> bool:
+        """Unload the least recently used of the other models, for a call of this one; whether there was one.
+
+        The null family has no weights: unloading it makes no room.
+        """
+        others = [other for other, model in self._residents.items() if other != name and not isinstance(model, Null)]
+        if not others:
+            return False
+        self._residents.move_to_end(others[0], last=False)
+        self._evict_one(device, lambda what: None)
+        return True
 
     def _evict_one(self, device: torch.device, on_load: OnLoad) -> None:
         from models.device import release_memory

@@ -113,7 +113,7 @@ def test_after_lack_of_memory_no_tensor_of_the_call_is_kept_alive(
         image_model.generate(call(), ignore)
     gc.collect()
     assert raised.value.__cause__ is not None
-    assert [reference() for reference in kept] == [None]
+    assert {reference() for reference in kept} == {None}
 
 
 def test_a_video_may_begin_with_one_colour() -> None:
