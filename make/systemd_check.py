@@ -70,7 +70,7 @@ def check() -> dict[str, object]:
     remove(TREE)
     say("Laying out a machine")
     subprocess.run(["cp", "-a", "--reflink=auto", str(base()), str(TREE)], check=True)
-    checkout = TREE / "root/checkout"
+    checkout = TREE / "srv/checkout"
     checkout.mkdir()
     shutil.copytree("systemd", checkout / "systemd")
     for file in (Path("constraints.txt"), now, later):
@@ -265,7 +265,7 @@ class Check:
 
     def _installer(self, *arguments: str) -> str:
         options = "PIP_OPTIONS=--no-index --find-links /wheels"
-        command = ('cd /root/checkout && exec systemd/install.sh "$@"', "sh", *arguments)
+        command = ('cd /srv/checkout && exec systemd/install.sh "$@"', "sh", *arguments)
         return self._machine.run("env", options, "sh", "-c", *command, within=580.0)
 
     def _hurt(self, signal: str, *, result: str) -> float:
