@@ -93,6 +93,7 @@ def test_a_running_job_is_cancelled_and_tried_again(page: Page, served: Served) 
     page.get_by_role("button", name="Cancel: slow").click()
     expect(section(page, "failures")).to_contain_text("Cancelled by the operator")
     assert served.rig.fields(job)["error_type"] == "Exception"
+    until(lambda: served.rig.service_sees_end(job), "the worker knows", within=5.0)
     served.rig.device.let_go()
     page.get_by_role("button", name="Retry: slow").click()
     expect(page.locator("#results img")).to_have_count(1)

@@ -201,6 +201,7 @@ class _Page:
         result = await run_in_threadpool(self._store.update, _job(await _body(request)), decide)
         if not isinstance(result, Document):
             raise Refused(409, otherwise)
+        self._worker.heartbeat.look([result.id])  # where it runs here, the device learns of it at its next step
         self._live.ask_soon()
         return self._answer({"job": result.id.path})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 
 from daemon.core.job import SERVER_TIME, Collection, JobId
+from daemon.entrypoints import server
 from daemon.entrypoints.page import live
 from daemon.entrypoints.page.view import bucket_media, job
-from tests.daemon.rig import until
+from tests.daemon.rig import Rig, until
 from tests.entrypoints.page.conftest import Caller
+from tests.entrypoints.page.running import serving
 
 
 def event(caller: Caller, name: str, wanted: Callable[[Any], bool]) -> Any:
@@ -156,6 +159,18 @@ def test_long_texts_are_cut(caller: Caller) -> None:
     fields = {**(made.fields or {}), "prompt": "x" * 100_000, "error_message": "y" * 100_000}
     shown = job(replace(made, fields=fields), lambda _: [])
     assert len(shown["prompt"]) == len(shown["error_message"]) == 2000
+
+
+def test_open_streams_do_not_hold_up_the_end(rig: Rig) -> None:
+    """The server tells them to end, where it would otherwise wait for them to."""
+    with rig.worker(), ExitStack() as served:
+        caller = Caller(served.enter_context(serving(rig)), rig)
+        with caller.open("GET", "/page/events", headers={}) as stream:
+            stream.readline()
+            began = time.monotonic()
+            served.close()
+            assert time.monotonic() - began < server.GRACE / 2
+            assert stream.read().endswith(b"\n\n")
 
 
 def test_media_of_a_bucket_are_shown_from_the_bucket_alone(caller: Caller) -> None:

@@ -184,8 +184,7 @@ function createRow(label, path, said) {
     button.textContent = label;
     button.addEventListener("click", async () => {
       button.disabled = true;
-      await act(path, { job: row.job.path }, said);
-      button.disabled = false;
+      button.disabled = await act(path, { job: row.job.path }, said) !== null; // else the row will leave soon
     });
     return row;
   };
