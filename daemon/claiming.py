@@ -16,7 +16,7 @@ import structlog
 from daemon.core import lifecycle
 from daemon.core.errors import DocumentTooLarge, StoreUnavailable
 from daemon.core.job import Collection, Document, JobId, Refusal, Status, Why
-from daemon.core.plan import fits
+from daemon.core.plan import fits, preferred
 from daemon.core.policy import Policy, Ticket
 from daemon.core.ports import Store
 from daemon.core.record import holder
@@ -48,6 +48,7 @@ class Claimer:
         listener_alive: Callable[[], bool],
         ended: Callable[[Document], None],
         max_batch: int,
+        loaded: Callable[[str], bool] = lambda _: True,
         quota: int | None = None,
     ) -> None:
         self._store = store
@@ -58,6 +59,7 @@ class Claimer:
         self._listener_alive = listener_alive
         self._ended = ended
         self._max_batch = max_batch
+        self._loaded = loaded
         self._pool = ThreadPoolExecutor(max_batch, thread_name_prefix="claim")
         self._spread = 0.0
         self._left: list[Document] = []  # of the last window, behind what was claimed of it
@@ -196,9 +198,16 @@ class Claimer:
         return []
 
     def _order(self, page: list[Document]) -> list[Document]:
-        """Older ones first on the whole; the more claims are lost to others, the more shuffled."""
+        """Older ones first on the whole, of loaded models sooner; the more are lost to others, the more shuffled."""
+        if len(self._policy.models) > 1:  # else there is nothing to prefer
+            queued = [(document.updated_at, self._is_loaded(document)) for document in page]
+            page = [page[place] for place in preferred(queued)]
         places = [(place + random.uniform(0.0, self._spread), document) for place, document in enumerate(page)]
         return [document for _, document in sorted(places, key=lambda entry: entry[0])]
+
+    def _is_loaded(self, document: Document) -> bool:
+        work = lifecycle.preview(document, policy=self._policy)
+        return work is None or self._loaded(work.spec.name)  # what no call can be made of costs no loading
 
     def _claim(self, document: Document) -> Held | datetime | None:
         """Claim one document: the job, or the moment to look again, or neither."""

@@ -88,6 +88,7 @@ def service(
         listener_alive=lambda: queue.alive,
         ended=ended,
         max_batch=settings.max_batch,
+        loaded=keeper.is_resident,
         quota=settings.quota,
     )
     cancellations = Cancellations(store, heartbeat, cancelled=ended)
@@ -99,6 +100,7 @@ def service(
     worker = Worker(
         policy=rules,
         max_batch=settings.max_batch,
+        exact=settings.exact,
         claimer=claimer,
         keeper=keeper,
         publisher=Publisher(

@@ -41,6 +41,7 @@ class Generation:
         batch: Sequence[Held],
         *,
         max_items: int,
+        exact: bool,
         start: Callable[[Sequence[Held]], Sequence[Future[None]]],
         leave: Callable[[Held], None],
         moved: Callable[[float], None],
@@ -51,6 +52,7 @@ class Generation:
         self.members = list(batch)
         self._batch = batch
         self._max_items = max_items
+        self._exact = exact
         self._start = start
         self._started: Sequence[Future[None]] = ()
         self._leave = leave
@@ -76,12 +78,13 @@ class Generation:
         self._began = time.monotonic()
         self._moved(float("inf"))
         self._started = self._start(self._batch)
-        calls = plan.calls([held.work for held in self._batch], max_items=self._max_items)
+        calls = plan.calls([held.work for held in self._batch], max_items=self._max_items, exact=self._exact)
         self._whole = sum(self._batch[0].work.request.num_inference_steps for _ in calls)
         frames: list[list[Frames]] = [[] for _ in self._batch]
         for call, owners in calls:
             looked_at = replace(call, on_look=partial(self._look, owners)) if self._previews else call
-            for owner, picture in zip(owners, resident.generate(looked_at, self._on_step), strict=True):
+            pictures = resident.generate(looked_at, self._on_step)[: len(owners)]
+            for owner, picture in zip(owners, pictures, strict=True):
                 frames[owner].append(picture)
             self._done += call.steps
         for held in self._batch:
@@ -101,7 +104,7 @@ class Generation:
             return
         self._look_at = now + LOOK_EVERY
         try:
-            for owner, picture in zip(owners, paint(), strict=True):
+            for owner, picture in zip(owners, paint()[: len(owners)], strict=True):
                 self._batch[owner].preview = picture
         except Exception as exc:  # noqa: BLE001 - a look must not cost anybody a picture
             self._look_at = float("inf")

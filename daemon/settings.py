@@ -93,6 +93,11 @@ class Settings(BaseSettings):
     unserved_after: float = Field(600.0, ge=0.0, description="With `fleet`: how long a job of no served task waits.")
     device: str | None = Field(None, description="`cuda`, `mps` or `cpu`. Default: the first of these that is there.")
     max_batch: int = Field(4, ge=1, le=64, description="Pictures or videos in one pipeline call, at most.")
+    exact: bool = Field(
+        False,
+        description="Fill every pipeline call to `max_batch` items, so that a seed gives the same bits whatever its "
+        "neighbours; costs their time, and needs a `max_batch` that fits into memory.",
+    )
     threads: int | None = Field(None, ge=1, description="Threads of PyTorch on the CPU. Default: PyTorch's choice.")
 
     lease: float = Field(60.0, ge=2.0, le=3600.0, description="How long a job stays ours without a sign of life.")

@@ -53,6 +53,7 @@ class Worker:
 
     policy: Policy
     max_batch: int  # items in one pipeline call
+    exact: bool  # whether every call has as many
     claimer: Claimer
     keeper: ModelKeeper
     publisher: Publisher
@@ -97,6 +98,7 @@ class Worker:
         generation = Generation(
             batch,
             max_items=self.max_batch,
+            exact=self.exact,
             start=self.heartbeat.start_all,
             leave=lambda held: self._spawn(self.settle, held),
             moved=self.room.moved,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from daemon.core.request import Request
 from models.spec import Call, Item, ModelSpec, Task
+
+HEAD_START = timedelta(seconds=30)  # of jobs whose model is loaded; about what loading another one takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,19 +55,36 @@ def fits(batch: Sequence[Work], candidate: Work, *, max_items: int) -> bool:
     return candidate.shape == batch[0].shape and items <= min(max_items, candidate.spec.max_batch)
 
 
-def calls(batch: Sequence[Work], *, max_items: int) -> list[tuple[Call, list[int]]]:
+def preferred(queued: Sequence[tuple[datetime, bool]]) -> list[int]:
+    """The order in which to claim jobs: their places, by when each was queued and whether its model is loaded.
+
+    A job of a loaded model counts as queued ``HEAD_START`` sooner, because it costs no loading. So a job is passed over
+    only by those that came so long after it, and none waits for ever. Where all are alike their order stays.
+    """
+    if len({loaded for _, loaded in queued}) < 2:
+        return list(range(len(queued)))
+    return sorted(range(len(queued)), key=lambda place: queued[place][0] - HEAD_START * queued[place][1])
+
+
+def calls(batch: Sequence[Work], *, max_items: int, exact: bool = False) -> list[tuple[Call, list[int]]]:
     """The pipeline calls of a batch, each with the index into ``batch`` that every item of it belongs to.
 
     Jobs that ``fits`` put together make one call; a single job with more than ``max_items`` items, or more than its
-    model takes, makes several.
+    model takes, makes several. With ``exact`` every call has just as many items as may be, the last of its own repeated
+    where they are fewer, and those behind the indices belong to nobody: networks compute the same bits for an item
+    whatever its neighbours, but not whatever their number.
     """
     first = batch[0]
     _, width, height, steps, frames = first.shape
     items = [(item, index) for index, work in enumerate(batch) for item in work.items()]
     size = max(1, min(max_items, first.spec.max_batch))
+
+    def filled(part: tuple[Item, ...]) -> tuple[Item, ...]:
+        return part + part[-1:] * (size - len(part)) if exact else part
+
     return [
         (
-            Call(width=width, height=height, steps=steps, frames=frames, items=tuple(item for item, _ in part)),
+            Call(width=width, height=height, steps=steps, frames=frames, items=filled(tuple(item for item, _ in part))),
             [index for _, index in part],
         )
         for part in (items[start : start + size] for start in range(0, len(items), size))

@@ -6,13 +6,14 @@ import ast
 import importlib
 import pkgutil
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import daemon.core
-from daemon.core.plan import Work, calls, fits
+from daemon.core.plan import HEAD_START, Work, calls, fits, preferred
 from daemon.core.request import Request
 from tests.core.samples import FILMER, PAINTER
 
@@ -89,6 +90,36 @@ def test_a_video_call_has_its_own_size_guidance_and_frames() -> None:
     )
     assert (call.width, call.height, call.frames, owners) == (256, 512, 33, [0])
     assert (call.items[0].guidance_scale, call.items[0].seed) == (2.0, 9)
+
+
+@pytest.mark.parametrize(("jobs", "sizes"), [(1, [4]), (4, [4]), (6, [4, 4])])
+def test_exact_calls_all_have_as_many_items_as_may_be(jobs: int, sizes: list[int]) -> None:
+    """The last item fills what is free, and belongs to nobody there."""
+    made = calls([work(seed) for seed in range(jobs)], max_items=4, exact=True)
+    assert [len(call.items) for call, _ in made] == sizes
+    assert [owner for _, owners in made for owner in owners] == list(range(jobs))
+    for call, owners in made:
+        assert [item.seed for item in call.items] == [*owners, *owners[-1:] * (4 - len(owners))]
+
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def queued(*seconds: float, loaded: set[int]) -> list[int]:
+    """The order of jobs queued so many seconds after noon; ``loaded`` are the places whose model is."""
+    return preferred([(NOON + timedelta(seconds=after), place in loaded) for place, after in enumerate(seconds)])
+
+
+def test_jobs_of_a_loaded_model_come_first_within_a_bound() -> None:
+    """A job that waits for another model is passed over only by those that came at most so long after it."""
+    bound = HEAD_START.total_seconds()
+    assert queued(0, 1, bound - 1, bound + 1, loaded={1, 2, 3}) == [1, 2, 0, 3]
+
+
+@pytest.mark.parametrize("loaded", [set(), {0, 1, 2}])
+def test_where_no_job_is_to_be_preferred_the_order_stays(loaded: set[int]) -> None:
+    """It is the window's, which knows more than the time of the last write."""
+    assert queued(5, 0, 9, loaded=loaded) == [0, 1, 2]
 
 
 MODULES = sorted(module.name for module in pkgutil.iter_modules(daemon.core.__path__, "daemon.core."))

@@ -144,6 +144,16 @@ def test_a_call_that_fails_ends_its_job_with_the_contracts_type(
     assert words in fields["error_message"]
 
 
+def test_with_exact_a_single_job_fills_its_call_and_still_gets_its_own_pictures(rig: Rig) -> None:
+    """Two pictures in a call of four; the copies that fill it go nowhere."""
+    job = rig.call("exact", num_images_per_prompt=2, seed=7)
+    with rig.worker(exact=True, max_batch=4):
+        fields = rig.until_status(job, "completed")
+    assert [len(call.items) for call in rig.device.calls] == [4]
+    assert fields["image_count"] == 2
+    assert len(rig.files()) == 2
+
+
 def test_a_member_that_spoils_its_batch_is_found_and_the_others_succeed(rig: Rig) -> None:
     """Four jobs in one call, one of which breaks every call it is in: it alone fails."""
 

@@ -77,6 +77,14 @@ def test_at_one_batch_size_neighbours_change_nothing(model: DiffusionModel) -> N
     assert np.array_equal(first, second)
 
 
+def test_in_exact_calls_a_picture_alone_is_the_picture_beside_others(image_model: DiffusionModel) -> None:
+    """Bit for bit, though alone it is not alone: its call is filled with copies of it."""
+    one, others = item(1, 7.5), (item(2, 1.0, "a blue house"), item(3, 3.3, "", "blurry"))
+    alone = image_model.generate(call(one, one, one), ignore)
+    together = image_model.generate(call(one, *others), ignore)
+    assert np.array_equal(alone[0], together[0])
+
+
 @pytest.mark.parametrize("normalised", [False, True])
 def test_a_call_equals_the_pipeline_called_by_hand(load: Callable[[str], DiffusionModel], normalised: bool) -> None:
     """Nothing that this package does to guidance, noise and decoding changes what diffusers gives.
