@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -65,10 +66,10 @@ def test_only_news_wakes(relayed: FirestoreStore, relay: FirestoreRelay) -> None
     hints: list[None] = []
     subscription = relayed.listen([IMAGES], lambda: hints.append(None))
     wait_until(lambda: len(hints) == 1)  # the state at the start
-    document = {"name": "projects/p/databases/d/documents/generations/u/images/a", "update_time": {"seconds": 5}}
+    document: dict[str, Any] = {"name": "projects/p/databases/d/documents/generations/u/images/a", "update_time": {"seconds": 5}}
     state = {"target_change_type": "CURRENT", "target_ids": [WATCH_TARGET_ID]}
 
-    def tell(*messages: dict[str, object]) -> None:
+    def tell(*messages: dict[str, Any]) -> None:
         for message in (*messages, {"target_change": state}, {"target_change": {"resume_token": b"x"}}):
             relay.tell(ListenResponse(message))
 
