@@ -9,6 +9,9 @@ from typing import Any, Self
 
 from daemon.core.job import Document, Fields, Status
 
+MANY = 1_000_000  # no counter of ours comes so far: a client wrote it, and one more might be more than a store can hold
+LARGE = 2**53  # no seed of ours is larger, for the same reason
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
@@ -106,11 +109,11 @@ def _map(value: object) -> Mapping[str, Any]:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MANY else 0
 
 
 def _seeds(value: object) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple) or any(type(item) is not int for item in value):
+    if not isinstance(value, list | tuple) or any(type(item) is not int or abs(item) > LARGE for item in value):
         return ()
     return tuple(value)
 

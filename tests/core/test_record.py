@@ -99,6 +99,27 @@ def test_seeds_that_are_no_integers_are_chosen_anew(seeds: object) -> None:
     assert paper.ours["seeds"] == [5]
 
 
+@pytest.mark.parametrize("name", ["attempts", "crashes", "expiries", "finishes"])
+def test_a_counter_at_the_end_of_its_range_is_not_counted_on(name: str) -> None:
+    """Firestore's integers have 64 bits: one more would be refused, and each worker would die of it in turn."""
+    paper = queued(easeld={name: 2**63 - 1})
+    paper.take()
+    paper.renew(started=True)
+    paper.complete()
+    assert paper.ours["finishes"] == 1
+    assert paper.ours["result"]["attempt"] == 1
+    paper = queued(easeld={name: 2**63 - 1}, prompt=None)
+    assert reason(paper.take()) == "job.failed"
+    assert paper.ours["finishes"] == 1
+
+
+def test_seeds_at_the_end_of_their_range_are_chosen_anew() -> None:
+    """The next one of a request for two would be too large to write."""
+    paper = queued(easeld={"seeds": [2**63 - 1], "request": {"prompt": "x"}}, num_images_per_prompt=2)
+    paper.take(seed=7)
+    assert paper.ours["seeds"] == [7, 8]
+
+
 def test_a_claim_in_place_never_counts_below_nought() -> None:
     """Where a client reset the counter of a job whose generation has begun."""
     paper = started()
