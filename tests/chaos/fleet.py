@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +22,7 @@ from tests.chaos.rescues import Rescues
 from tests.chaos.sites import Site
 
 AGAIN_AFTER = 0.2  # seconds until a worker that ended is started again
+SETTLED = 1.5  # seconds after its start in which nothing from outside befalls a worker
 LONGEST_SLEEP = 4 * LEASE  # seconds that a frozen worker waits for its job to be taken, at most
 
 
@@ -33,6 +34,7 @@ class Worker:
     name: str
     pid: int
     frozen: bool = False
+    since: float = field(default_factory=time.monotonic)
 
 
 class Fleet:
@@ -71,9 +73,10 @@ class Fleet:
         self._thread.join()
 
     def befall(self, kind: str) -> None:
-        """Kill, stop or drain one worker, any."""
+        """Kill, stop or drain one worker, any that has had the time to claim something."""
+        settled = time.monotonic() - SETTLED
         with self._lock:
-            awake = [worker for worker in self._alive.values() if not worker.frozen]
+            awake = [worker for worker in self._alive.values() if not worker.frozen and worker.since < settled]
         if not awake:
             return
         worker = self._random.choice(awake)
