@@ -82,7 +82,8 @@ class Watched:
         deadline = time.monotonic() + within
         while not true():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"the worker ({self.process.poll()}) did not get to this in {within:g} s: {what}")
+                said = self.file.with_suffix(".log").read_text(errors="replace")[-2000:]
+                raise AssertionError(f"({self.process.poll()}) not within {within:g} s: {what}; it said: {said}")
             time.sleep(LOOK_EVERY)
             self.look()
 

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,19 +75,12 @@ class Store(_Wrapped):
 
 
 class Blobs(_Wrapped):
-    """Notes uploads, the look at the target included."""
+    """Notes uploads."""
 
-    def __init__(self, inner: Any, recorder: Recorder) -> None:
-        super().__init__(inner, recorder)
-        self._local = threading.local()
-
-    def look(self, name: str) -> Any:
-        self._local.began = time.monotonic()
-        return self._inner.look(name)
-
-    def put(self, name: str, *arguments: Any) -> Any:
-        result = self._inner.put(name, *arguments)
-        self._recorder.note("upload", name, getattr(self._local, "began", time.monotonic()))
+    def put(self, name: str, *arguments: Any, **keywords: Any) -> Any:
+        began = time.monotonic()
+        result = self._inner.put(name, *arguments, **keywords)
+        self._recorder.note("upload", name, began)
         return result
 
 
@@ -112,12 +105,12 @@ def observe_encoding(recorder: Recorder) -> None:
     """Note the time that encoding takes."""
     write_png: Callable[..., None] = encode.write_png
 
-    def noted(frames: Sequence[Any], path: Path) -> None:
+    def noted(frames: Any, path: Path, **about: Any) -> None:
         began = time.monotonic()
-        write_png(frames, path)
+        write_png(frames, path, **about)
         recorder.note("encode", path.name, began)
 
-    encode.write_png = noted  # type: ignore[assignment]
+    encode.write_png = noted
 
 
 def main() -> None:

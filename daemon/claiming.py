@@ -199,7 +199,7 @@ class Claimer:
 
     def _order(self, page: list[Document]) -> list[Document]:
         """Older ones first on the whole, of loaded models sooner; the more are lost to others, the more shuffled."""
-        if len(self._policy.models) > 1:  # else there is nothing to prefer
+        if not all(self._loaded(name) for name in self._policy.models):  # else there is nothing to prefer
             queued = [(document.updated_at, self._is_loaded(document)) for document in page]
             page = [page[place] for place in preferred(queued)]
         places = [(place + random.uniform(0.0, self._spread), document) for place, document in enumerate(page)]
