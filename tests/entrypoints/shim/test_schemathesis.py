@@ -27,6 +27,6 @@ def test_schemathesis_runs_clean(sqlite_store: SqliteStore, tmp_path: Path) -> N
         command += [f"{shim.address}/openapi.json", "-H", f"Authorization: Bearer {KEY}", "--no-color"]
         command += ["--exclude-checks", NOT_CHECKED]
         command += ["--max-examples", str(EXAMPLES), "--phases", "examples,coverage,fuzzing", "--seed", "5"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
