@@ -66,7 +66,8 @@ def test_only_news_wakes(relayed: FirestoreStore, relay: FirestoreRelay) -> None
     hints: list[None] = []
     subscription = relayed.listen([IMAGES], lambda: hints.append(None))
     wait_until(lambda: len(hints) == 1)  # the state at the start
-    document: dict[str, Any] = {"name": "projects/p/databases/d/documents/generations/u/images/a", "update_time": {"seconds": 5}}
+    name = "projects/p/databases/d/documents/generations/u/images/a"
+    document: dict[str, Any] = {"name": name, "update_time": {"seconds": 5}}
     state = {"target_change_type": "CURRENT", "target_ids": [WATCH_TARGET_ID]}
 
     def tell(*messages: dict[str, Any]) -> None:

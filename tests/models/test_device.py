@@ -7,6 +7,7 @@ import torch
 
 from models import device as devices
 from models.errors import DeviceUnfit
+from models.spec import Memory
 
 
 def test_a_card_comes_before_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,4 +54,4 @@ def test_memory_that_torch_caches_counts_as_free(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10, 80))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 50)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)
-    assert devices.memory(torch.device("cuda")) == devices.Memory(free=30, total=80)
+    assert devices.memory(torch.device("cuda")) == Memory(free=30, total=80)
