@@ -21,7 +21,9 @@ def main() -> None:
     """Measure what is asked for until the input ends."""
     torch.set_num_threads(1)
     folder = builtin.folder("shapes", cache_dir=Path(sys.argv[1]))
-    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, use_safetensors=True, add_watermarker=False)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, add_watermarker=False
+    )
     pipeline.set_progress_bar_config(disable=True)
     for line in sys.stdin:
         asked = json.loads(line)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import torch
 from diffusers import StableDiffusionXLPipeline
 
 from models import builtin
 
 folder = builtin.folder("shapes", cache_dir=Path(sys.argv[1]))
-pipeline = StableDiffusionXLPipeline.from_pretrained(folder, use_safetensors=True, add_watermarker=False).to("cpu")
+pipeline = StableDiffusionXLPipeline.from_pretrained(
+    folder, dtype=torch.float32, use_safetensors=True, add_watermarker=False
+).to("cpu")
 print("ready", flush=True)
 sys.stdin.read()
