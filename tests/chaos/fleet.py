@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,8 @@ class Fleet:
         self._lock = threading.Lock()
         self._events: queue.Queue[tuple[int, str, int] | None] = queue.Queue()
         self._lives = 0
-        self._keeping = True
+        self._over = threading.Event()  # no worker is started any more, and none sleeps any longer
+        self._beside: list[threading.Thread] = []
         self._told: set[int] = set()  # process ids whose end is expected
         self.faults: Counter[str] = Counter()
         self.ends: Counter[int] = Counter()  # exit statuses of workers that ended by themselves, or were drained
@@ -67,10 +69,12 @@ class Fleet:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._keeping = False
+        self._over.set()
         self._nursery.__exit__()
         self._events.put(None)
         self._thread.join()
+        for thread in self._beside:
+            thread.join()
 
     def befall(self, kind: str) -> None:
         """Kill, stop or drain one worker, any that has had the time to claim something."""
@@ -97,7 +101,7 @@ class Fleet:
 
     def stop(self, *, within: float = 60.0) -> bool:
         """Drain all, and start none again; whether all ended in time."""
-        self._keeping = False
+        self._over.set()
         deadline = time.monotonic() + within
         self.befall_all(signal.SIGTERM)
         while self._alive and time.monotonic() < deadline:
@@ -152,31 +156,36 @@ class Fleet:
                 continue
             if kind == "stopped":
                 worker.frozen = True
-                threading.Thread(target=self._wake_later, args=(worker,), daemon=True).start()
+                self._later(self._wake, worker)
             else:
                 with self._lock:
                     del self._alive[pid]
                 self.ends[status] += 1
                 if status:
                     self._rescues.bereave(worker.name)
-                if self._keeping:
-                    threading.Timer(AGAIN_AFTER, self._again, args=(worker.number,)).start()
+                self._later(self._again, worker)
 
-    def _again(self, number: int) -> None:
-        if self._keeping:
-            self._start(number)
+    def _later(self, run: Callable[[Worker], None], worker: Worker) -> None:
+        thread = threading.Thread(target=run, args=(worker,), daemon=True)
+        self._beside.append(thread)
+        thread.start()
 
-    def _wake_later(self, worker: Worker) -> None:
+    def _again(self, worker: Worker) -> None:
+        if not self._over.wait(AGAIN_AFTER):
+            self._start(worker.number)
+
+    def _wake(self, worker: Worker) -> None:
         """Wake a frozen worker when the plan says, or chance."""
         self._rescues.bereave(worker.name)
         point, job = self._frozen_at(worker.pid)
         when = self._plan.wakes.get(point) or self._random.choice(WAKES)
         if job is None or when == "later":
-            time.sleep(LEASE + self._random.uniform(0.5, LEASE))
+            self._over.wait(LEASE + self._random.uniform(0.5, LEASE))
         else:
             began, token = time.monotonic(), self._rescues.holder_of(job)
             while time.monotonic() - began < LONGEST_SLEEP and not self._come_so_far(job, token, when):
-                time.sleep(0.03)
+                if self._over.wait(0.03):
+                    break
         worker.frozen = False
         with suppress(ProcessLookupError):
             os.kill(worker.pid, signal.SIGCONT)

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from daemon.core.ports import BlobStore, Store
     from models.spec import Frames, ModelKeeper
 
+MOST_FREEZES = 3  # of one worker at one point: two that always freeze would hand a job to and fro for ever
 POISON = "poison"  # a prompt that begins so kills whoever generates it
 
 
@@ -31,6 +33,7 @@ class Points:
         self._kills = kills
         self._freezes = freezes
         self._random = random.Random(seed)
+        self._frozen = Counter[str]()
         self._notes = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def reach(self, point: str, job: str = "") -> None:
@@ -38,7 +41,8 @@ class Points:
         chance = self._random.random() - self._kills.get(point, 0.0)
         if chance < 0:
             self.end("kill", point, job)
-        if chance < self._freezes.get(point, 0.0):
+        if chance < self._freezes.get(point, 0.0) and self._frozen[point] < MOST_FREEZES:
+            self._frozen[point] += 1
             self.end("freeze", point, job)
 
     def end(self, how: str, point: str, job: str) -> None:
