@@ -158,8 +158,8 @@ def fetch(address: str) -> bytes:
 
 @contextmanager
 def locked(database: Path) -> Iterator[None]:
-    """Hold SQLite's write lock until the block ends, as a slow backup does."""
-    connection = sqlite3.connect(database, timeout=10, isolation_level=None)
+    """Hold SQLite's write lock until the block ends, as a slow backup does; it may first wait for a frozen worker's."""
+    connection = sqlite3.connect(database, timeout=60, isolation_level=None)
     try:
         connection.execute("BEGIN IMMEDIATE")
         yield
