@@ -34,12 +34,18 @@ DEFECTS: Mapping[str, tuple[Plan, set[str]]] = {
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_deliberate_defect_makes_the_run_fail(defect: str, tmp_path: Path) -> None:
-    """No fence before uploads, no look at tokens, deletes by name alone, completing twice: each is noticed."""
+    """No fence before uploads, no look at tokens, deletes by name alone, completing twice: each is noticed.
+
+    Whether a zombie wakes in the very gap that a defect opens is the machine's doing: one run of three has to show it.
+    """
     plan, expected = DEFECTS[defect]
-    report = run(replace(plan, defect=defect), tmp_path)
-    assert not report.good
-    found = {name for name in ("lost", "duplicated", "wrong_files", "orphans") if getattr(report.findings, name)}
+    for seed in (1, 2, 3):
+        report = run(replace(plan, defect=defect, seed=seed), tmp_path / str(seed))
+        found = {name for name in ("lost", "duplicated", "wrong_files", "orphans") if getattr(report.findings, name)}
+        if expected <= found:
+            break
     assert expected <= found, report.findings
+    assert not report.good
     assert report.evidence, "the documents of the jobs that went wrong are shown"
 
 
