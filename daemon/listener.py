@@ -14,6 +14,7 @@ from daemon.core.ports import Subscription
 
 log = structlog.get_logger(__name__)
 
+OPENING = 10.0  # seconds that a subscription may take to come alive
 LOOK_EVERY = 1.0  # seconds between two looks at the subscription
 FIRST_PAUSE = 1.0  # seconds before the first reopening
 LONGEST_PAUSE = 30.0  # seconds
@@ -32,14 +33,13 @@ class Listener:
         """Keep the subscription until ``stopped``. A loss is logged once, not at every try."""
         pause, lost = FIRST_PAUSE, False
         while not stopped.is_set():
-            reason = "it died or went mute"
             try:
                 subscription = self._subscribe()
             except StoreUnavailable as exc:
                 reason = str(exc)
             else:
                 opened = time.monotonic()
-                lost = self._follow(subscription, stopped, lost=lost)
+                lost, reason = self._follow(subscription, stopped, lost=lost)
                 if time.monotonic() - opened > LONGEST_PAUSE:
                     pause = FIRST_PAUSE
             if stopped.is_set():
@@ -50,10 +50,16 @@ class Listener:
             stopped.wait(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _follow(self, subscription: Subscription, stopped: Event, *, lost: bool) -> bool:
-        """Look at the subscription until it is dead; whether the loss before it is still not mended."""
+    def _follow(self, subscription: Subscription, stopped: Event, *, lost: bool) -> tuple[bool, str]:
+        """Look at the subscription until it is dead; whether the loss before it is not mended yet, and why it died."""
+        opened, reason = time.monotonic(), ""
         try:
-            while not stopped.wait(LOOK_EVERY) and subscription.alive():
+            while not stopped.wait(LOOK_EVERY):
+                if not subscription.alive():
+                    reason = subscription.reason
+                    if self.alive or time.monotonic() - opened > OPENING:
+                        break
+                    continue
                 if lost:
                     log.info("listener.mended", listener=self.name)
                     self._mended()
@@ -62,4 +68,4 @@ class Listener:
         finally:
             self.alive = False
             subscription.close()
-        return lost
+        return lost, reason

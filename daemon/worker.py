@@ -86,9 +86,7 @@ class Worker:
             self.metrics.idle.observe(time.monotonic() - idle_since)
             try:
                 self.generate(batch)
-            except (
-                Exception
-            ):  # a defect of ours, which stops the worker: its jobs have to count it, lest it go on for ever
+            except Exception:  # a defect of ours: its jobs must count it, lest they stop every worker in turn
                 self._spawn_each(self.end, batch, Crashed(UNFORESEEN))
                 raise
             idle_since = time.monotonic()

@@ -83,6 +83,10 @@ class Watch:
     def alive(self) -> bool:
         return not self._broken and self._watcher.watches(self)
 
+    @property
+    def reason(self) -> str:
+        return "waking raised" if self._broken else "it is closed, or its watcher has ended"
+
     def close(self) -> None:
         self._watcher.forget(self)
 

@@ -17,7 +17,12 @@ class Subscription(Protocol):
     """A running hint: it calls back when something may have changed. Losing hints costs time, never a job."""
 
     def alive(self) -> bool:
-        """Whether hints can still be trusted to come; ``False`` also when nobody can tell."""
+        """Whether hints can be trusted to come; ``False`` also while it is being opened, and when nobody can tell."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it is not alive, for the log."""
         ...
 
     def close(self) -> None: ...

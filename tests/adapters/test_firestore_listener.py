@@ -101,11 +101,14 @@ def test_a_quiet_queue_is_not_taken_for_a_dead_stream(listening: Subscription, r
 
 def test_a_callback_that_raises_is_noticed(relayed: FirestoreStore) -> None:
     """The library's thread ends with it (1): no hint will come again."""
+    called = threading.Event()
 
     def fail() -> None:
+        called.set()
         raise RuntimeError("the waker is broken")
 
     subscription = relayed.listen([IMAGES], fail)
+    assert called.wait(SOON)
     wait_until(lambda: not subscription.alive())
     subscription.close()
 
@@ -114,8 +117,8 @@ def test_a_refusal_is_noticed(relayed: FirestoreStore, relay: FirestoreRelay, wo
     """Without permission the stream ends at once (2)."""
     relay.fail("Listen", grpc.StatusCode.PERMISSION_DENIED, "not for you", times=99)
     subscription = relayed.listen([IMAGES], woken.set)
-    wait_until(lambda: not subscription.alive())
-    assert "not for you" in subscription.reason  # type: ignore[attr-defined]
+    wait_until(lambda: "not for you" in subscription.reason)
+    assert not subscription.alive()
     subscription.close()
 
 
@@ -125,7 +128,7 @@ def test_a_target_that_the_server_removes_is_noticed(listening: Subscription, re
     change = {"target_change_type": "REMOVE", "target_ids": [WATCH_TARGET_ID], "cause": cause}
     relay.tell(ListenResponse(target_change=change))
     wait_until(lambda: not listening.alive())
-    assert "requires an index" in listening.reason  # type: ignore[attr-defined]
+    assert "requires an index" in listening.reason
 
 
 def test_a_count_that_does_not_fit_ends_nothing(
@@ -177,6 +180,37 @@ def behind_proxy(
         store = FirestoreStore.connect(project=firestore_project, silence=3.0)
         yield network, store
         store.close()
+
+
+def test_a_stream_that_was_never_heard_of_is_not_alive(
+    behind_proxy: tuple[Proxy, FirestoreStore], woken: threading.Event
+) -> None:
+    """Nobody is there: it does not count as alive for a single moment."""
+    network, store = behind_proxy
+    network.set(Mode.REFUSE)
+    subscription = store.listen([IMAGES], woken.set)
+    end = time.monotonic() + 2.0
+    while time.monotonic() < end:
+        assert not subscription.alive()
+        time.sleep(0.05)
+    network.set(Mode.PASS)
+    subscription.close()
+
+
+@pytest.mark.slow
+def test_streams_that_are_closed_while_nobody_answers_leave_no_thread(
+    behind_proxy: tuple[Proxy, FirestoreStore], woken: threading.Event
+) -> None:
+    """A supervisor opens and closes them for as long as an outage lasts."""
+    network, store = behind_proxy
+    network.set(Mode.REFUSE)
+    before = threading.active_count()
+    for _ in range(4):
+        subscription = store.listen([IMAGES], woken.set)
+        woken.wait(1.5)  # as long as the supervisor looks at it
+        subscription.close()
+    wait_until(lambda: threading.active_count() <= before + 1, within=40.0)
+    network.set(Mode.PASS)
 
 
 def test_a_mute_connection_is_noticed(behind_proxy: tuple[Proxy, FirestoreStore], woken: threading.Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from daemon.core.job import DELETE, SERVER_TIME, Changes, Collection, Decide, Document, JobId, Refusal, Why, apply
-from daemon.core.ports import Intake, Settled, Store, Update
+from daemon.core.ports import Intake, Settled, Store, Subscription, Update
 from tests.contracts.conftest import Database
 
 IMAGES, VIDEOS = Collection.IMAGES, Collection.VIDEOS
@@ -554,7 +555,7 @@ def test_listening_wakes_when_another_process_queues_a_job(database: Database, w
     """A document that becomes queued, new or again, wakes a waiting daemon."""
     listening, writer = database.open(), database.open()
     subscription = listening.listen(BOTH, woken.set)
-    assert subscription.alive()
+    until_alive(subscription)
     for collection in (image("a"), video("b"), image("a")):
         settle(woken)
         write(writer, collection, status="queued", created_at=SERVER_TIME)
@@ -578,12 +579,20 @@ def test_listening_wakes_for_a_cancellation(database: Database, woken: threading
     listening, writer = database.open(), database.open()
     write(writer, image("a"), status="processing")
     subscription = listening.listen_cancellations(woken.set)
-    assert subscription.alive()
+    until_alive(subscription)
     settle(woken)
     write(writer, image("a"), cancel_requested=True)
     assert woken.wait(WAKES_WITHIN)
     subscription.close()
     assert not subscription.alive()
+
+
+def until_alive(subscription: Subscription) -> None:
+    """Wait until a subscription has been opened."""
+    end = time.monotonic() + WAKES_WITHIN
+    while not subscription.alive():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def settle(woken: threading.Event) -> None:

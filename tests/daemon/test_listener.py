@@ -27,6 +27,7 @@ class Subscription:
     def __init__(self) -> None:
         self.living = True
         self.closed = False
+        self.reason = "killed by a test"
 
     def alive(self) -> bool:
         return self.living
@@ -58,7 +59,7 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     """With a hundredth of the usual times."""
-    for name in ("LOOK_EVERY", "FIRST_PAUSE", "LONGEST_PAUSE"):
+    for name in ("OPENING", "LOOK_EVERY", "FIRST_PAUSE", "LONGEST_PAUSE"):
         monkeypatch.setattr(listeners, name, getattr(listeners, name) / 100)
     return Server()
 
@@ -89,6 +90,22 @@ def test_a_dead_subscription_is_closed_opened_again_and_counted(server: Server) 
     assert [entry["event"] for entry in logs] == ["listener.lost", "listener.mended"]
     assert server.opened[1].closed, "and closed in the end"
     assert not listener.alive
+
+
+def test_a_subscription_that_is_never_heard_of_is_no_mend(server: Server) -> None:
+    """It has its time to open; then it is closed, and nothing was mended by it."""
+
+    def mute() -> Subscription:
+        subscription = server.subscribe()
+        subscription.living = False
+        return subscription
+
+    with capture_logs() as logs, running(mute, server.mend) as listener:
+        until(lambda: len(server.asked) == 3, "it is opened again")
+        assert not listener.alive
+    assert server.mended == 0
+    assert [entry["event"] for entry in logs] == ["listener.lost"]
+    assert server.asked[1] - server.asked[0] >= listeners.OPENING
 
 
 def test_a_server_that_refuses_is_asked_with_growing_pauses_and_logged_once(server: Server) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from google.api_core.bidi import BackgroundConsumer, ResumableBidiRpc
+from google.api_core.exceptions import Cancelled
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
 from google.cloud.firestore_v1.query import Query
 from google.cloud.firestore_v1.types import ListenRequest, ListenResponse, TargetChange
@@ -46,7 +47,7 @@ class Hints:
             if watch.runs_here():  # a thread cannot wait for its own end
                 threading.Thread(target=watch.close, name="close-hints", daemon=True).start()
             else:
-                watch.close()  # type: ignore[no-untyped-call]  # the library leaves it so
+                watch.close()
 
 
 class HintWatch(Watch):
@@ -63,6 +64,7 @@ class HintWatch(Watch):
         self._versions: dict[str, Any] = {}  # update times by name of what the query matches, as far as it has a limit
         self._before: dict[str, Any] = {}  # the same before the server began to send everything anew
         self._heard = time.monotonic()
+        self._wanted = True
         self._pinged = 0.0
         self._opened: float | None = None  # the first opening that no message has answered yet
         self._thread: threading.Thread | None = None
@@ -75,10 +77,10 @@ class HintWatch(Watch):
         return watch
 
     def trusted(self, silence: float) -> bool:
-        """Whether a change would reach us, as far as can be told from here."""
+        """Whether a change would reach us, as far as can be told from here; never before the first state was heard."""
         now, opened, thread = time.monotonic(), self._opened, self._thread
         silent = now - self._heard
-        if self.ended is not None or silent > silence:
+        if self.ended is not None or silent > silence or not self.has_pushed:
             return False
         if silent > silence / 2 and self._pinged < self._heard:
             self._ping()
@@ -109,7 +111,7 @@ class HintWatch(Watch):
     def _init_stream(self) -> None:
         self._rpc = ResumableBidiRpc(
             start_rpc=self._open,
-            should_recover=_should_recover,
+            should_recover=lambda error: self._wanted and _should_recover(error),
             should_terminate=_should_terminate,
             initial_request=self._get_rpc_request,
             metadata=self._firestore._rpc_metadata,  # noqa: SLF001 - as the method that this one replaces
@@ -119,7 +121,14 @@ class HintWatch(Watch):
         self._consumer = BackgroundConsumer(self._rpc, self.on_snapshot, self._on_rpc_done)
         self._consumer.start()
 
+    def close(self, reason: Any = None) -> None:
+        """End the stream. The library's would be opened again and again in its thread, while nobody answers."""
+        self._wanted = False
+        super().close(reason)  # type: ignore[no-untyped-call]  # the library leaves it so
+
     def _open(self, *args: Any, **keywords: Any) -> Any:
+        if not self._wanted:
+            raise Cancelled("nobody listens any more")
         if self._opened is None:
             self._opened = time.monotonic()
         return self._api.transport.listen(*args, **keywords)
