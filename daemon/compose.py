@@ -39,6 +39,8 @@ __all__ = ["open_blobs", "open_store", "policy", "served", "service"]
 
 log = structlog.get_logger(__name__)
 
+CLOSERS = 4  # threads that end jobs and give them back
+
 
 def service(
     settings: Settings,
@@ -67,6 +69,7 @@ def service(
         note=own_claims.write if own_claims else lambda _: None,
     )
     finishers = ThreadPoolExecutor(settings.finishing, thread_name_prefix="finisher")
+    closers = ThreadPoolExecutor(CLOSERS, thread_name_prefix="closer")
 
     def ended(document: Document) -> None:
         worker.ended(document)
@@ -114,6 +117,7 @@ def service(
         heartbeat=heartbeat,
         room=Room(prefetch=settings.prefetch, finishing=max(settings.finishing, settings.max_batch)),
         finishers=finishers,
+        closers=closers,
         shutdown=shutdown,
         metrics=metrics,
         previews=settings.previews,
@@ -125,7 +129,7 @@ def service(
         rescue=Rescue(store, rules, interval=settings.rescue_interval, rescued=rescued),
         cancellations=cancellations,
         listeners=(queue, cancels),
-        finishers=finishers,
+        pools=(finishers, closers),
         shutdown=shutdown,
         grace=settings.grace,
         own_claims=own_claims,

@@ -42,7 +42,7 @@ class Service:
     rescue: Rescue
     cancellations: Cancellations
     listeners: tuple[Listener, ...]
-    finishers: ThreadPoolExecutor
+    pools: tuple[ThreadPoolExecutor, ...]
     shutdown: Shutdown
     grace: float
     own_claims: OwnClaims | None
@@ -97,7 +97,8 @@ class Service:
         self.cancellations.wake.set()
         for thread in beside:
             thread.join(timeout=LAST / len(beside))
-        self.finishers.shutdown(wait=False, cancel_futures=True)
+        for pool in self.pools:
+            pool.shutdown(wait=False, cancel_futures=True)
         return self.shutdown.status
 
     def _device(self, claiming: Event) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from functools import partial
+from threading import Lock
 
 import structlog
 
@@ -19,11 +20,12 @@ REMEMBERED = 1000  # documents; the oldest is forgotten first, and tried once mo
 
 
 class Unwritable:
-    """Ends documents that are too large for their terminal write. For one thread."""
+    """Ends documents that are too large for their terminal write. Thread safe."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._versions: OrderedDict[JobId, int] = OrderedDict()
+        self._lock = Lock()
 
     def skip(self, document: Document) -> bool:
         """Whether not even the smallest write to this version of the document is possible."""
@@ -40,8 +42,9 @@ class Unwritable:
             result = self._store.update(document, partial(lifecycle.give_up, token=lease.token if lease else None))
         except DocumentTooLarge:
             log.warning("job.unwritable", job=document.id.path, error=str(cause), todo="make the document smaller")
-            self._versions[document.id] = document.version
-            if len(self._versions) > REMEMBERED:
-                self._versions.popitem(last=False)
+            with self._lock:
+                self._versions[document.id] = document.version
+                if len(self._versions) > REMEMBERED:
+                    self._versions.popitem(last=False)
             return None
         return result if isinstance(result, Document) else None

@@ -59,7 +59,8 @@ class Worker:
     publisher: Publisher
     heartbeat: Heartbeat
     room: Room
-    finishers: ThreadPoolExecutor
+    finishers: ThreadPoolExecutor  # publish; each waits for its bucket, however long that is away
+    closers: ThreadPoolExecutor  # end and give back, which must not wait behind those
     shutdown: Shutdown
     metrics: Metrics
     previews: bool  # whether small pictures of what forms are kept, for the page
@@ -117,7 +118,7 @@ class Worker:
         else:
             for held, pictures in frames:
                 self.room.finishing(+1)
-                self._spawn(self.finish, held, pictures)
+                self._spawn(self.finish, held, pictures, pool=self.finishers)
 
     def _fail_or_split(self, members: Sequence[Held], error: model_errors.ModelError) -> None:
         """End a job that cannot be generated. In a batch halving finds it, and the others succeed."""
@@ -233,15 +234,15 @@ class Worker:
         for held in members:
             self._spawn(stage, held, *arguments)
 
-    def _spawn(self, stage: Callable[..., None], *arguments: object) -> None:
-        """Run a stage in the finisher pool. What it does not expect is a defect of ours, and stops the worker."""
+    def _spawn(self, stage: Callable[..., None], *arguments: object, pool: ThreadPoolExecutor | None = None) -> None:
+        """Run a stage in a pool, the closers' by default. What it does not expect is a defect, and stops the worker."""
 
         def ended(future: Future[None]) -> None:
             if not future.cancelled() and (error := future.exception()) is not None:
                 log.error("worker.broken", stage=stage.__name__, exc_info=error)
                 self.shutdown.stop(f"{stage.__name__} failed: {error}", status=EXIT_BROKEN)
 
-        self.finishers.submit(stage, *arguments).add_done_callback(ended)
+        (pool or self.closers).submit(stage, *arguments).add_done_callback(ended)
 
     def _forget(self, held: Held) -> None:
         """The claim is over: renew it no more, and leave nothing of it in the bucket that no document names."""

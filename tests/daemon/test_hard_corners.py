@@ -10,7 +10,7 @@ import pytest
 
 from daemon import claiming, encode, rescue
 from daemon.core import lifecycle
-from daemon.core.errors import DocumentTooLarge, StoreUnavailable
+from daemon.core.errors import BlobsUnavailable, DocumentTooLarge, StoreUnavailable
 from daemon.core.job import SERVER_TIME, Collection, Decide, Document, JobId, Refusal
 from daemon.core.ports import Store
 from daemon.own_claims import OwnClaims
@@ -225,3 +225,36 @@ def test_a_job_cancelled_after_it_was_given_back_leaves_no_file(rig: Rig) -> Non
     with rig.worker(models=["motion"]):
         rig.until_status(job, "cancelled")
         until(lambda: rig.files() == set(), "the file is gone")
+
+
+def test_a_cancellation_does_not_wait_for_a_bucket_that_is_away(rig: Rig) -> None:
+    """Finished jobs wait for the bucket as long as it takes; a job that its client cancels ends at its next step."""
+    blobs, away = rig.blobs, threading.Event()
+
+    class Away:
+        def __getattr__(self, name: str) -> Callable[..., object]:
+            if away.is_set():
+                raise BlobsUnavailable("the bucket is away")
+            return getattr(blobs, name)  # type: ignore[no-any-return]
+
+    rig.blobs = Away()  # type: ignore[assignment]  # it passes every call on
+    away.set()
+    rig.device.hold()
+    waiting = [rig.call("one"), rig.call("two")]
+    with rig.worker(finishing=2, max_batch=2, prefetch=1000.0):
+        until(lambda: bool(rig.device.calls), "generation begins")
+        job = rig.call("three", width=384)
+        rig.device.step()
+        rig.until_status(job, "processing")
+        rig.device.step(9)  # the rest of the first call
+        until(lambda: len(rig.device.calls) == 2, "the third is begun")
+        rig.merge(job, cancel_requested=True)
+        until(lambda: rig.service_sees_end(job), "the worker has noticed")
+        rig.device.step()
+        rig.until_status(job, "cancelled")
+        assert [rig.status(other) for other in waiting] == ["processing", "processing"]
+        away.clear()
+        rig.device.let_go()
+        for other in waiting:
+            rig.until_status(other, "completed")
+    rig.blobs = blobs
