@@ -8,13 +8,16 @@ from functools import partial
 
 import pytest
 
-from daemon import claiming, encode, rescue
+from daemon import claiming, encode, rescue, settings
 from daemon.core import lifecycle
 from daemon.core.errors import BlobsUnavailable, DocumentTooLarge, StoreUnavailable
 from daemon.core.job import SERVER_TIME, Collection, Decide, Document, JobId, Refusal
+from daemon.core.policy import Ticket
 from daemon.core.ports import Store
 from daemon.own_claims import OwnClaims
+from daemon.serving import policy
 from daemon.shutdown import EXIT_BROKEN, EXIT_DEVICE
+from models.catalog import BUILTIN
 from models.errors import DeviceLost
 from models.spec import Call
 from tests.daemon.rig import Rig, until
@@ -49,30 +52,35 @@ def _wrapped(rig: Rig) -> Wrapped:
     return wrapped
 
 
-def too_large_for(*names: str) -> Callable[[JobId], None]:
-    """Refuse every write to these documents, as Firestore does for one of almost a mebibyte."""
+@pytest.mark.parametrize("corner", ["queued", "cancelled", "expired", "own"])
+def test_a_document_without_room_does_not_stop_the_worker(rig: Rig, wrapped: Wrapped, corner: str) -> None:
+    """In the claim, the cancellation, the rescue, and after a restart: the worker goes on with the others."""
+    job, state = rig.call("large"), rig.folder / "state"
+    if corner == "cancelled":
+        rig.merge(job, cancel_requested=True)
+    if corner in ("expired", "own"):
+        document = rig.store.read(job)
+        ticket = Ticket(worker="dead", token="dead", seed=1)
+        rules = policy(settings.load(lease=2.0 if corner == "expired" else 3600.0, heartbeat=0.5), BUILTIN)
+        assert isinstance(rig.store.claim(document, partial(lifecycle.take, policy=rules, ticket=ticket)), Document)
+    if corner == "own":
+        claims = OwnClaims.open(state)
+        assert claims is not None
+        claims.write([(job, "dead")])
+        claims.close()
+    tried = threading.Event()
 
-    def check(job: JobId) -> None:
-        if job.file_uid in names:
+    def check(of: JobId) -> None:
+        if of == job:
+            tried.set()
             raise DocumentTooLarge("the document has no room")
 
-    return check
-
-
-def test_a_document_without_room_does_not_stop_the_worker(rig: Rig, wrapped: Wrapped) -> None:
-    """Queued, to be cancelled, or left behind by an earlier life: the worker goes on with the others."""
-    queued, cancelled = rig.call("queued"), rig.call("cancelled")
-    rig.merge(cancelled, cancel_requested=True)
-    left = rig.call("left")
-    rig.device.hold()
-    with rig.worker(max_batch=1, models=["shapes"]) as running:
-        until(lambda: bool(rig.device.calls), "generation begins")
-        wrapped.before = too_large_for("queued", "cancelled", "left")
-        rig.device.let_go()
+    wrapped.before = check
+    with rig.worker(max_batch=1, state=state) as running:
+        assert tried.wait(20.0)
         rig.until_status(rig.call("good"), "completed")
         assert running.thread.is_alive()
-    assert rig.status(queued) != "completed"
-    assert rig.status(left) != "completed"
+    assert rig.status(job) == ("queued" if corner in ("queued", "cancelled") else "processing")
 
 
 def test_what_nobody_foresaw_counts_as_a_crash_of_the_job(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from daemon import rescue
 from tests.daemon.rig import Rig, until
 
 
@@ -25,8 +28,11 @@ def test_a_job_whose_client_asks_for_cancellation_stops_at_the_next_step(rig: Ri
     assert rig.files() == {"generating/u/image/b.png"}
 
 
-def test_a_queued_job_whose_client_asks_for_cancellation_is_cancelled_at_once(rig: Rig) -> None:
-    """Even while the device is busy with another job."""
+def test_a_queued_job_whose_client_asks_for_cancellation_is_cancelled_at_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the hint, not by the next poll, and while the device is busy with another job."""
+    monkeypatch.setattr(rescue, "CANCEL_POLL", 3600.0)
     rig.device.hold()
     busy = rig.call("busy")
     with rig.worker():
