@@ -67,6 +67,8 @@ def every(client: Client) -> Iterator[tuple[str, Query]]:
     for collection in Collection:
         yield f"window of {collection}", window(client, collection)
         yield f"newest of {collection}", newest(client, collection)
+        one_users = newest_of(client, "easeld", collection, Status.QUEUED)
+        yield f"newest of one user's {collection}", created_before(one_users, datetime(2000, 1, 1, tzinfo=UTC))
         yield f"by name of {collection}", by_name(client, collection, Status.QUEUED)
         yield f"stale of {collection}", stale(client, collection, datetime(2000, 1, 1, tzinfo=UTC))
         yield f"cancelling of {collection}", cancelling(client, collection)
