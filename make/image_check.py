@@ -11,7 +11,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from make.ingredients import FOLDER, Wrong, base, downloads, remove, require, say, source, until
+from make.ingredients import FOLDER, Wrong, base, downloads, remove, report, say, source, until
 from tests.parts.firestore_emulator import firestore_emulator
 from tests.parts.missing import PartMissing
 from tests.parts.process import free_port
@@ -37,16 +36,8 @@ FREE_DISK = 25  # GiB that building may take for a while
 
 
 def main() -> None:
-    """Run the check; exit status 1 with a line that says what was wrong, or 0 with a line of what was seen."""
-    began = time.monotonic()
-    try:
-        require(NEEDED)
-        seen = check()
-    except Wrong as exc:
-        print(f"image-check: {exc}", file=sys.stderr)
-        sys.exit(1)
-    figures = " ".join(f"{name}={value}" for name, value in seen.items())
-    print(f"image-check: {figures} took_s={time.monotonic() - began:.0f}")
+    """Run the check."""
+    report("image-check", NEEDED, check)
 
 
 def check() -> dict[str, object]:

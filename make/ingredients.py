@@ -25,6 +25,19 @@ class Wrong(Exception):
     """Something is not as it should be; the message says what."""
 
 
+def report(name: str, needed: Mapping[str, str], check: Callable[[], Mapping[str, object]]) -> None:
+    """Run a check; exit status 1 with a line that says what was wrong, or 0 with a line of what was seen."""
+    began = time.monotonic()
+    try:
+        require(needed)
+        seen = check()
+    except Wrong as exc:
+        print(f"{name}: {exc}", file=sys.stderr)
+        sys.exit(1)
+    figures = " ".join(f"{figure}={value}" for figure, value in seen.items())
+    print(f"{name}: {figures} took_s={time.monotonic() - began:.0f}")
+
+
 def require(tools: Mapping[str, str]) -> None:
     """Look for tools, each with the Debian package that brings it.
 

@@ -6,12 +6,11 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from make.ingredients import FOLDER, PIP, Wrong, base, downloads, remove, require, say, source, until
+from make.ingredients import FOLDER, PIP, Wrong, base, downloads, remove, report, say, source, until
 from make.systemd_machine import NEEDED, Machine
 
 TREE = FOLDER / "machine"
@@ -48,16 +47,8 @@ PYTHON = "/opt/easeld/current/bin/python"
 
 
 def main() -> None:
-    """Run the check; exit status 1 with a line that says what was wrong, or 0 with a line of what was seen."""
-    began = time.monotonic()
-    try:
-        require(NEEDED)
-        seen = check()
-    except Wrong as exc:
-        print(f"systemd-check: {exc}", file=sys.stderr)
-        sys.exit(1)
-    figures = " ".join(f"{name}={value}" for name, value in seen.items())
-    print(f"systemd-check: {figures} took_s={time.monotonic() - began:.0f}")
+    """Run the check."""
+    report("systemd-check", NEEDED, check)
 
 
 def check() -> dict[str, object]:
