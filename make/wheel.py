@@ -17,7 +17,7 @@ from pathlib import Path
 # what the extra `worker` brings
 HEAVY = ["PIL", "accelerate", "av", "diffusers", "ftfy", "numpy", "safetensors", "torch", "transformers"]
 LIGHT_COMMANDS = [["--version"], ["--help"], ["submit", "--help"], ["models"]]
-LIGHT_MODULES = ["daemon.entrypoints.shim"]
+LIGHT_MODULES = ["daemon.entrypoints.shim.app"]
 
 
 def main() -> None:

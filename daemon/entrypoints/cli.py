@@ -11,9 +11,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from daemon.core.errors import BlobsUnavailable, DocumentTooLarge, Rejected, StoreUnavailable, WrongSettings
-from daemon.entrypoints import adopt, catalogue, collect, doctor, jobs, operate, serve, shim_command, submit
+from daemon.entrypoints import adopt, catalogue, collect, doctor, jobs, operate, serve, submit
 from daemon.entrypoints.opening import NoSuchJob
 from daemon.entrypoints.present import plain
+from daemon.entrypoints.shim import command as shim_command
 from daemon.settings import CONFIG
 from daemon.shutdown import EXIT_SETTINGS
 

@@ -81,7 +81,7 @@ def _run(settings: Settings, *, everything: bool = False) -> NoReturn:
 
 
 def _shim(settings: Settings, store: Intake, worker: Service) -> AbstractContextManager[str]:
-    from daemon.entrypoints.shim_server import serving
+    from daemon.entrypoints.shim.server import serving
 
     return serving(settings, store, worker=worker)
 

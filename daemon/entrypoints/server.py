@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from daemon.core.errors import WrongSettings
-from daemon.entrypoints.shim_protocol import protocol
+from daemon.entrypoints.shim.protocol import protocol
 
 GRACE = 10  # seconds for calls in progress when told to stop
 BACKLOG = 2048

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from daemon.entrypoints import server
 from daemon.entrypoints.page import routes
-from daemon.entrypoints.shim_answers import HANDLED, answer, failure, refused
+from daemon.entrypoints.shim.answers import HANDLED, answer, failure, refused
 from daemon.service import Service
 from daemon.settings import Settings
 

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from daemon.entrypoints.shim_access import is_loopback
-from daemon.entrypoints.shim_answers import Refused
+from daemon.entrypoints.shim.access import is_loopback
+from daemon.entrypoints.shim.answers import Refused
 
 COOKIE = "easeld-page"
 HEADER = "x-easeld-page"  # on every change

@@ -18,7 +18,7 @@ from daemon.core.job import Collection, Document, JobId, Status
 from daemon.core.record import holder
 from daemon.encode import jpeg
 from daemon.entrypoints.page import view
-from daemon.entrypoints.shim_answers import Refused
+from daemon.entrypoints.shim.answers import Refused
 from daemon.held import Held
 from daemon.service import Service
 

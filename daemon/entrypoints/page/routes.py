@@ -26,8 +26,8 @@ from daemon.core.request import Submission, id_problem
 from daemon.entrypoints.page import view
 from daemon.entrypoints.page.guard import COOKIE, Guard
 from daemon.entrypoints.page.live import Live
-from daemon.entrypoints.shim_access import is_loopback
-from daemon.entrypoints.shim_answers import Refused, answer
+from daemon.entrypoints.shim.access import is_loopback
+from daemon.entrypoints.shim.answers import Refused, answer
 from daemon.entrypoints.submitting import submit
 from daemon.service import Service
 from daemon.settings import BlobsKind, Settings, StoreKind

@@ -9,7 +9,7 @@ from typing import Any, cast
 from daemon import settings
 from daemon.core.ports import Intake
 from daemon.entrypoints import server
-from daemon.entrypoints.shim import create_app
+from daemon.entrypoints.shim.app import create_app
 from tests.daemon.rig import Rig
 
 

@@ -12,7 +12,7 @@ import httpx2
 
 from daemon.core.job import Collection, Fields, JobId
 from daemon.core.ports import Intake
-from daemon.entrypoints.shim_server import serving
+from daemon.entrypoints.shim.server import serving
 from daemon.settings import Settings, load
 
 KEY = "the-key-of-the-app"

@@ -23,13 +23,13 @@ from daemon.adapters.firestore import FirestoreStore
 from daemon.adapters.sqlite import SqliteStore
 from daemon.core.errors import DocumentTooLarge, StoreUnavailable, WrongSettings
 from daemon.core.ports import Intake, Settled, Update
-from daemon.entrypoints.shim_access import Access, Rate, check_address
-from daemon.entrypoints.shim_answers import Refused
-from daemon.entrypoints.shim_batches import LARGEST, Batches
-from daemon.entrypoints.shim_batches import THREADS as BATCHES
-from daemon.entrypoints.shim_body import MAX_BODY
-from daemon.entrypoints.shim_calls import THREADS, Calls
-from daemon.entrypoints.shim_health import FRESH, Readiness
+from daemon.entrypoints.shim.access import Access, Rate, check_address
+from daemon.entrypoints.shim.answers import Refused
+from daemon.entrypoints.shim.batches import LARGEST, Batches
+from daemon.entrypoints.shim.batches import THREADS as BATCHES
+from daemon.entrypoints.shim.body import MAX_BODY
+from daemon.entrypoints.shim.calls import THREADS, Calls
+from daemon.entrypoints.shim.health import FRESH, Readiness
 from daemon.settings import load
 from tests.entrypoints.shim.running import ENDPOINT, KEY, Shim, job_of, request, running, settings
 from tests.parts.firestore_emulator import FirestoreEmulator
@@ -391,7 +391,7 @@ def _request(authorization: str) -> Request:
 
 def test_calls_do_not_pile_up_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the store hangs, those who come too late are told at once."""
-    monkeypatch.setattr("daemon.entrypoints.shim_calls.WAITING", 0)
+    monkeypatch.setattr("daemon.entrypoints.shim.calls.WAITING", 0)
     held = threading.Event()
 
     async def story() -> None:
@@ -410,7 +410,7 @@ def test_calls_do_not_pile_up_without_end(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_calls_that_come_while_the_store_is_busy_go_to_it_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each gets its own answer, or its own error; what comes too late is told at once."""
-    monkeypatch.setattr("daemon.entrypoints.shim_batches.WAITING", 2 * LARGEST)
+    monkeypatch.setattr("daemon.entrypoints.shim.batches.WAITING", 2 * LARGEST)
     free = threading.Event()
     sizes: list[int] = []
 

@@ -12,7 +12,7 @@ from daemon.core import lifecycle
 from daemon.core.errors import JobError
 from daemon.core.job import Collection, Decide, Document, JobId
 from daemon.core.policy import Ticket
-from daemon.entrypoints.shim_jobs import decode, encode
+from daemon.entrypoints.shim.jobs import decode, encode
 from tests.core.samples import POLICY, outcome
 from tests.entrypoints.shim.running import ENDPOINT, KEY, Shim, job_of, request
 from tests.parts.missing import skip_or_fail

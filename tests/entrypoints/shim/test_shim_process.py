@@ -49,7 +49,7 @@ def test_it_starts_quickly_stays_small_and_ends_when_told(tmp_path: Path) -> Non
 def test_it_imports_nothing_that_only_a_worker_needs(store: str) -> None:
     """The smallest machine there is runs a shim."""
     program = (
-        "import sys, daemon.entrypoints.cli, daemon.entrypoints.shim_server, "
+        "import sys, daemon.entrypoints.cli, daemon.entrypoints.shim.server, "
         f"daemon.adapters.{store}; print(sorted(set({sorted(HEAVY)}) & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

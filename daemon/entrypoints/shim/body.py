@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from daemon.core.errors import Rejected
 from daemon.core.request import PREFIX
-from daemon.entrypoints.shim_answers import Refused
+from daemon.entrypoints.shim.answers import Refused
 
 MAX_BODY = 1024 * 1024  # bytes: Firestore takes no larger document
 

@@ -11,8 +11,8 @@ import structlog
 
 from daemon.core.ports import Intake
 from daemon.entrypoints import server
-from daemon.entrypoints.shim import create_app
-from daemon.entrypoints.shim_access import check_address
+from daemon.entrypoints.shim.access import check_address
+from daemon.entrypoints.shim.app import create_app
 from daemon.settings import Settings
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from daemon.entrypoints.shim_answers import Refused
+from daemon.entrypoints.shim.answers import Refused
 
 Answer = TypeVar("Answer")
 

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.routing import Route
 
 from daemon.core.request import RANGES, Request
-from daemon.entrypoints.shim_answers import Accepted, Failure
+from daemon.entrypoints.shim.answers import Accepted, Failure
 
 REFUSALS = {
     400: "The request is no valid one; `error` says why",

@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from daemon.core.job import Collection, JobId
 from daemon.core.ports import Store
-from daemon.entrypoints.shim_answers import answer
-from daemon.entrypoints.shim_calls import Calls
+from daemon.entrypoints.shim.answers import answer
+from daemon.entrypoints.shim.calls import Calls
 
 FRESH = 5.0  # seconds: nobody makes us read the store more often by asking more often
 NOBODY = JobId(user_id="easeld", collection=Collection.IMAGES, file_uid="readyz")  # a document that never exists

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import to_json
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from daemon.entrypoints.shim_answers import Failure
+from daemon.entrypoints.shim.answers import Failure
 
 
 def protocol() -> type[asyncio.Protocol]:

@@ -19,9 +19,9 @@ from daemon.core.job import TERMINAL, Collection, Fields, JobId, Refusal, Status
 from daemon.core.ports import Intake
 from daemon.core.record import Record
 from daemon.core.submission import ask_to_cancel
-from daemon.entrypoints.shim_access import Access
-from daemon.entrypoints.shim_answers import Refused, answer
-from daemon.entrypoints.shim_calls import Calls
+from daemon.entrypoints.shim.access import Access
+from daemon.entrypoints.shim.answers import Refused, answer
+from daemon.entrypoints.shim.calls import Calls
 
 STATUSES = {
     Status.QUEUED: "IN_QUEUE",

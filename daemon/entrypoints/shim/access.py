@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from starlette.requests import Request
 
 from daemon.core.errors import WrongSettings
-from daemon.entrypoints.shim_answers import Refused
+from daemon.entrypoints.shim.answers import Refused
 from daemon.settings import Settings
 
 

@@ -8,7 +8,7 @@ import typer
 
 from daemon import log as logs
 from daemon import settings as all_settings
-from daemon.entrypoints.shim_access import check_address
+from daemon.entrypoints.shim.access import check_address
 from daemon.stores import open_store
 
 
@@ -20,7 +20,7 @@ def shim(
 
     It writes queued documents; workers elsewhere do the rest.
     """
-    from daemon.entrypoints.shim_server import serve
+    from daemon.entrypoints.shim.server import serve
 
     settings = all_settings.load(shim_host=host, shim_port=port)
     logs.configure(level=settings.log_level, json=settings.log_json, prompts=settings.log_prompts)

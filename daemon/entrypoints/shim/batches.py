@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from daemon.entrypoints.shim_answers import Refused
+from daemon.entrypoints.shim.answers import Refused
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")

@@ -16,14 +16,13 @@ from starlette.routing import Route
 from daemon.core.job import JobId
 from daemon.core.ports import Intake
 from daemon.core.request import Submission
-from daemon.entrypoints import shim_answers as answers
-from daemon.entrypoints import shim_jobs
-from daemon.entrypoints.shim_access import Access
-from daemon.entrypoints.shim_batches import Batches
-from daemon.entrypoints.shim_body import read_input
-from daemon.entrypoints.shim_calls import Calls
-from daemon.entrypoints.shim_health import health
-from daemon.entrypoints.shim_openapi import describe
+from daemon.entrypoints.shim import answers, jobs
+from daemon.entrypoints.shim.access import Access
+from daemon.entrypoints.shim.batches import Batches
+from daemon.entrypoints.shim.body import read_input
+from daemon.entrypoints.shim.calls import Calls
+from daemon.entrypoints.shim.health import health
+from daemon.entrypoints.shim.openapi import describe
 from daemon.entrypoints.submitting import submit_each
 from daemon.settings import Settings
 
@@ -68,7 +67,7 @@ def create_app(settings: Settings, store: Intake, worker: Service | None = None)
     # Not by fastapi's own decorator, whose way with parameters costs as much as all that is done here.
     runpod = [
         Route(PATH, runsync, methods=["POST"], include_in_schema=False),
-        *shim_jobs.routes(store, calls, access, submit),
+        *jobs.routes(store, calls, access, submit),
     ]
     app.router.routes[:0] = runpod
     if worker is None:
