@@ -217,6 +217,8 @@ def test_a_store_that_is_away_is_counted_and_makes_the_worker_unready(
 class Dead:
     """A subscription that has died."""
 
+    reason = "it has died"
+
     def alive(self) -> bool:
         return False
 
