@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.cloud import firestore
 from google.cloud.firestore_v1.types import ListenResponse
 from google.cloud.firestore_v1.watch import WATCH_TARGET_ID
 
@@ -271,6 +272,27 @@ def test_no_document_ends_a_listener(
     queue_a_job(direct, "odd", value)
     assert woken.wait(SOON)
     assert still_wakes(direct, woken, "next")
+    assert listening.alive()
+
+
+def test_documents_of_other_collections_end_nothing_and_are_no_jobs(
+    listening: Subscription, direct: FirestoreStore, firestore_client: firestore.Client, woken: threading.Event
+) -> None:
+    """A collection-group query matches every collection called ``images`` (8): their documents are not ours."""
+    for path in ("albums/user/images/a", "generations/user/images/a/images/b", "images/c"):
+        firestore_client.document(path).set({"status": "queued", "created_at": firestore.SERVER_TIMESTAMP})
+    assert still_wakes(direct, woken, "ours")
+    assert listening.alive()
+    assert [document.id.file_uid for document in direct.window([IMAGES], limit=10)] == ["ours"]
+
+
+def test_a_job_without_created_at_gives_no_hint_and_is_found_by_name(
+    listening: Subscription, direct: FirestoreStore, firestore_client: firestore.Client, woken: threading.Event
+) -> None:
+    """The order of the query hides it (8); the poll by name is for such."""
+    firestore_client.document("generations/user/images/hidden").set({"status": "queued"})
+    assert not woken.wait(1.0)
+    assert [job.id.file_uid for job in direct.by_name([IMAGES], status="queued", limit=10)] == ["hidden"]
     assert listening.alive()
 
 
