@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from random import Random
 
@@ -11,6 +10,7 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
+from models.builtin.train.clock import Clock
 from models.builtin.train.draw import CELL, paint_bits, pixels
 from models.builtin.train.network import decoder
 from models.builtin.train.scenes import draw_scene
@@ -29,8 +29,8 @@ def train_decoder(*, seed: int, seconds: float, report: Callable[[int, float, fl
     random, generator = Random(seed), torch.Generator().manual_seed(seed)
     vae = decoder()
     optimiser = torch.optim.AdamW(vae.decoder.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-4)
-    began, step, mean = time.monotonic(), 0, math.nan
-    while (spent := time.monotonic() - began) < seconds:
+    clock, step, mean = Clock(), 0, math.nan
+    while (spent := clock.tick()) < seconds:
         for group in optimiser.param_groups:
             rise = min(1.0, (step + 1) / 50)
             group["lr"] = PEAK_RATE * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent / seconds)))

@@ -15,20 +15,21 @@ import torch
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from models.builtin.train.clock import Clock
 from models.builtin.train.draw import BITS, CELL, extent, latents
 from models.builtin.train.network import Network, encode, network, scheduler
 from models.builtin.train.scenes import draw_scene, with_noise_word
 
-PEAK_RATE = 2.5e-3
+PEAK_RATE = 1.8e-3
 WARM_UP = 100  # steps
 SAVE_EVERY = 120.0  # seconds
-CELLS_IN_BATCH = 8 * 32 * 32  # about the same work each step, whatever the size of the pictures
+CELLS_IN_BATCH = 24 * 32 * 32  # about the same work each step, whatever the size of the pictures
 TEXT_RATE = 0.1  # share of the learning rate for the text encoders, one of which has been taught before
 SIDE = 32  # cells: 256 pixels
 OTHER_SIZES = ((64, 64), (64, 64), (64, 64), (32, 48), (48, 32), (36, 64), (64, 36), (48, 48))  # rows, columns in cells
-OTHERS_EARLY, OTHERS_LATE = 0.1, 0.2  # how often, in the first half of training and then
+OTHERS_EARLY, OTHERS_LATE = 0.05, 0.15  # how often, in the first half of training and then
 FOREGROUND = 1.0  # how much more a cell of a thing counts than one of the background; more makes things too large
-LATE_NOISE = 0.5  # below 1, timesteps with much noise come up more often: there the prompt decides
+LATE_NOISE = 0.6  # below 1, timesteps with much noise come up more often: there the prompt decides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +98,14 @@ class DiffusionTraining:
 
     def run(self, report: Callable[[Progress], None]) -> None:
         """Train until the budget is spent, saving now and then."""
-        saved = time.monotonic()
+        saved, clock = time.monotonic(), Clock()
+        earlier = self.progress.seconds
         while self.progress.seconds < self._budget:
-            began = time.monotonic()
             loss = self._step()
             before = self.progress
             self.progress = Progress(
                 step=before.step + 1,
-                seconds=before.seconds + time.monotonic() - began,
+                seconds=earlier + clock.tick(),
                 loss=loss if math.isnan(before.loss) else 0.99 * before.loss + 0.01 * loss,
             )
             if self.progress.step % 25 == 0:
@@ -151,7 +152,7 @@ class DiffusionTraining:
         torch.nn.utils.clip_grad_norm_(self._live.parameters(), 1.0)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
-        decay = min(0.997, (step + 1) / (step + 10))
+        decay = min(0.999, (step + 1) / (step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(self.averaged.parameters(), self._live.parameters(), 1 - decay)
         return float(loss.detach())

@@ -12,11 +12,12 @@ from random import Random
 from models.builtin.language import COLOURS, KINDS, PLURALS, is_held_out
 
 EDGE = 0.96  # nothing is drawn beyond this share of the picture
-RADII = {  # smallest and largest outer radius, by how many slots share the picture
-    1: {"small": (0.26, 0.34), "": (0.46, 0.60), "large": (0.72, 0.84)},
-    2: {"small": (0.20, 0.26), "": (0.33, 0.41), "large": (0.42, 0.46)},
-    3: {"small": (0.15, 0.19), "": (0.23, 0.27), "large": (0.28, 0.31)},
-}
+ALONE = {"small": (0.32, 0.39), "": (0.52, 0.61), "large": (0.76, 0.86)}
+"""Smallest and largest outer radius of a thing that has the picture for itself."""
+SHARED = {"small": (0.26, 0.29), "": (0.36, 0.40), "large": (0.44, 0.46)}
+"""The same where the picture has room beside the thing. Below 0.26, four latent cells, stars and hearts look alike."""
+SLOTS = {2: ((-0.5, 0.0), (0.5, 0.0)), 3: ((0.0, -0.48), (-0.5, 0.48), (0.5, 0.48))}
+"""Where two things are in a row and three in a triangle, in reading order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,15 +107,15 @@ def _other(random: Random, *taken: str) -> str:
 
 def _one(random: Random, across: float, down: float, background: str) -> tuple[str, list[Thing]]:
     kind, colour, size = random.choice(KINDS), _other(random, background), _size(random)
-    radius = random.uniform(*RADII[1][size])
-    x = _clamp(random.uniform(-0.25, 0.25), EDGE * across - radius)
-    y = _clamp(random.uniform(-0.25, 0.25), EDGE * down - radius)
+    radius = random.uniform(*ALONE[size])
+    x = _clamp(random.uniform(-0.16, 0.16), EDGE * across - radius)
+    y = _clamp(random.uniform(-0.16, 0.16), EDGE * down - radius)
     return _phrase(random, kind, colour, size), [_thing(random, kind, colour, radius, (x, y))]
 
 
 def _placed(random: Random, across: float, down: float, background: str) -> tuple[str, list[Thing]]:
     kind, colour, size = random.choice(KINDS), _other(random, background), _size(random)
-    radius = random.uniform(*RADII[2][size])
+    radius = random.uniform(*SHARED[size])
     off, jitter = random.uniform(0.0, 0.14), random.uniform(-0.18, 0.18)
     place, x, y = random.choice(
         (
@@ -129,26 +130,23 @@ def _placed(random: Random, across: float, down: float, background: str) -> tupl
     return f"{_phrase(random, kind, colour, size)} {where}", [_thing(random, kind, colour, radius, (x, y))]
 
 
-def _slots(random: Random, across: float, down: float, number: int, *, upright: bool) -> list[tuple[float, float]]:
-    """Return the centres of a row, or of a column when ``upright``, in reading order."""
-    along = down if upright else across
-    step = min(along, 1.4) * (1.0 if number == 2 else 0.64)
-    aside = random.uniform(-0.12, 0.12)
+def _slots(random: Random, number: int, *, upright: bool) -> list[tuple[float, float]]:
+    """Return the centres of things in reading order, two of them in a column when ``upright``."""
+    aside = random.uniform(-0.12, 0.12) if number == 2 else 0.0
     centres = []
-    for index in range(number):
-        main = (index - (number - 1) / 2) * step + random.uniform(-0.03, 0.03)
-        cross = aside + random.uniform(-0.04, 0.04)
-        centres.append((cross, main) if upright else (main, cross))
+    for main, cross in SLOTS[number]:
+        x, y = main + random.uniform(-0.03, 0.03), cross + aside + random.uniform(-0.04, 0.04)
+        centres.append((y, x) if upright and number == 2 else (x, y))
     return centres
 
 
 def _several(random: Random, across: float, down: float, background: str) -> tuple[str, list[Thing]]:
     kind, colour, size = random.choice(KINDS), _other(random, background), _size(random)
     count, number = random.choices((("two", 2), ("three", 3)), (62, 38))[0]
-    radius = random.uniform(*RADII[number][size])
+    radius = random.uniform(*SHARED[size])
     things = [
         _thing(random, kind, colour, radius * random.uniform(0.95, 1.0), (x, y))
-        for x, y in _slots(random, across, down, number, upright=down > 1.2 * across)
+        for x, y in _slots(random, number, upright=down > 1.2 * across)
     ]
     return _phrase(random, kind, colour, size, count=count), things
 
@@ -156,7 +154,7 @@ def _several(random: Random, across: float, down: float, background: str) -> tup
 def _related(random: Random, across: float, down: float, background: str) -> tuple[str, list[Thing]]:
     relation = random.choice(("above", "below", "left of", "right of", "and"))
     upright = relation in ("above", "below") or (relation == "and" and down > 1.2 * across)
-    slots = _slots(random, across, down, 2, upright=upright)
+    slots = _slots(random, 2, upright=upright)
     if relation in ("below", "right of"):
         slots.reverse()
     phrases: list[str] = []
@@ -165,7 +163,7 @@ def _related(random: Random, across: float, down: float, background: str) -> tup
         kind, colour, size = random.choice(KINDS), _other(random, background), _size(random)
         if index and (kind, colour) == (things[0].kind, things[0].colour):
             colour = _other(random, background, colour)
-        things.append(_thing(random, kind, colour, random.uniform(*RADII[2][size]), (x, y)))
+        things.append(_thing(random, kind, colour, random.uniform(*SHARED[size]), (x, y)))
         phrases.append(_phrase(random, kind, colour, size))
     if relation in ("left of", "right of") and random.random() < 0.4:
         relation = f"to the {relation}"

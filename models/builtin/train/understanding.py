@@ -8,7 +8,6 @@ background and the things and tell where they are; the heads are thrown away, an
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from random import Random
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from models.builtin.language import COLOURS, KINDS
+from models.builtin.train.clock import Clock
 from models.builtin.train.network import CONDITION, TOKENS, Network
 from models.builtin.train.scenes import Scene, draw_scene, with_noise_word
 
@@ -38,8 +38,8 @@ def teach_words(
     taught = (network.text_2, unet.time_embedding, unet.add_embedding, heads)
     parameters = [parameter for module in taught for parameter in module.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=PEAK_RATE, weight_decay=1e-3)
-    began, step = time.monotonic(), 0
-    while (spent := time.monotonic() - began) < seconds:
+    clock, step = Clock(), 0
+    while (spent := clock.tick()) < seconds:
         for group in optimiser.param_groups:
             rise = min(1.0, (step + 1) / 50)
             group["lr"] = PEAK_RATE * rise * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * spent / seconds)))
