@@ -82,8 +82,12 @@ class Generation:
         self._whole = sum(self._batch[0].work.request.num_inference_steps for _ in calls)
         frames: list[list[Frames]] = [[] for _ in self._batch]
         for call, owners in calls:
-            looked_at = replace(call, on_look=partial(self._look, owners)) if self._previews else call
-            pictures = resident.generate(looked_at, self._on_step)[: len(owners)]
+            watched = replace(
+                call,
+                on_look=partial(self._look, owners) if self._previews else None,
+                on_warning=partial(self._warn, owners),
+            )
+            pictures = resident.generate(watched, self._on_step)[: len(owners)]
             for owner, picture in zip(owners, pictures, strict=True):
                 frames[owner].append(picture)
             self._done += call.steps
@@ -109,6 +113,11 @@ class Generation:
         except Exception as exc:  # noqa: BLE001 - a look must not cost anybody a picture
             self._look_at = float("inf")
             log.warning("preview.failed", model=self._batch[0].work.spec.name, error=str(exc))
+
+    def _warn(self, owners: Sequence[int], index: int, what: str) -> None:
+        """Keep what a model says of an item for its document; a filled call has items of nobody."""
+        if index < len(owners):
+            self._batch[owners[index]].warnings[what] = None
 
     def _on_step(self, step: int, _steps: int) -> None:
         now = time.monotonic()

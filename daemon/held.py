@@ -49,6 +49,7 @@ class Held:
         self.alone_in_bucket = lease.attempt == 1 and record.expiries == 0 and record.crashes == 0
         self.litter = True  # whether something may lie in the bucket that no document names
         self.timings: dict[str, float] = {}  # seconds per stage
+        self.warnings: dict[str, None] = {}  # for the client, each once, in the order in which they came
         self.progress = Progress(phase="claimed", steps=self.work.request.num_inference_steps)
         self.preview: Frames | None = None  # a small picture of what the device is making, for the page
         self.gone: Refusal | None = None

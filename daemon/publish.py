@@ -160,6 +160,7 @@ class Publisher:
             video_info=info,
             made_with=self.provenance.on_document(held.work.spec),
             timings={stage: round(seconds, 4) for stage, seconds in held.timings.items()},
+            warnings=list(held.warnings),
         )
         decide = partial(lifecycle.complete, token=held.token, outcome=outcome)
         result = self._patiently(held, lambda: held.write(decide))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,10 @@ from models.failure import first_line, is_device_lost, is_out_of_memory, too_lar
 from models.guidance import PerItemGuidance
 from models.ladder import Ladder, Rung
 from models.pixels import frames_from, on_grid
+from models.prompts import heard
 
 if TYPE_CHECKING:
-    from models.spec import Call, Frames, ModelSpec, OnStep
+    from models.spec import Call, Frames, Item, ModelSpec, OnStep
 
 
 class DiffusionModel(ABC):
@@ -73,6 +75,7 @@ class DiffusionModel(ABC):
         depends neither on the device nor on the neighbours. Where memory falls short, the call is repeated as the
         ladder says; its steps are then reported from the first again.
         """
+        call = self._heard(call)
         lacking = OutOfMemory(too_large(task=self._spec.task, call=call, device=self._device))
         for rung in self._ladder.tries(call):
             while True:
@@ -89,6 +92,26 @@ class DiffusionModel(ABC):
                 if not self._make_room():
                     break
         raise lacking
+
+    def _heard(self, call: Call) -> Call:
+        """Return the call with the prompts that the model should get, having warned of what they lack."""
+        items = []
+        for index, asked in enumerate(call.items):
+            item, warnings = heard(self._spec, asked)
+            items.append(item)
+            if call.on_warning is not None:
+                for what in (*warnings, *self._cut_short(item)):
+                    call.on_warning(index, what)
+        return replace(call, items=tuple(items))
+
+    def _cut_short(self, item: Item) -> list[str]:
+        """Say which of an item's prompts are longer than the text encoder reads; what follows has no effect."""
+        warnings = []
+        for which, text in (("prompt", item.prompt), ("negative prompt", item.negative_prompt)):
+            tokens = len(self._pipeline.tokenizer(text, verbose=False).input_ids)
+            if tokens > (most := self._most_tokens()):
+                warnings.append(f"The {which} has {tokens} tokens, and model {self._spec.name} reads the first {most}")
+        return warnings
 
     def _stand_on(self, rung: Rung) -> None:
         """Set the pipeline up for a rung of the ladder.
@@ -160,6 +183,10 @@ class DiffusionModel(ABC):
         if self._projection is None:
             self._projection = previews.measure(self._still, channels=latents.shape[1], device=latents.device)
         return previews.paint(latents, self._projection)
+
+    @abstractmethod
+    def _most_tokens(self) -> int:
+        """Return how many tokens of a prompt the pipeline reads, those of its start and its end counted."""
 
     @abstractmethod
     def _still(self, latents: torch.Tensor) -> torch.Tensor:

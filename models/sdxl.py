@@ -28,6 +28,9 @@ class StableDiffusionXL(DiffusionModel):
         latents = self._pipeline(**arguments, output_type="latent").images
         return self._still(latents).unsqueeze(1)
 
+    def _most_tokens(self) -> int:
+        return int(self._pipeline.tokenizer.model_max_length)
+
     def _still(self, latents: torch.Tensor) -> torch.Tensor:
         vae = self._pipeline.vae
         latents = latents.to(vae.dtype) / vae.config.scaling_factor

@@ -85,6 +85,7 @@ class Call:
     frames: int = 1  # as asked; 1 for a picture
     items: tuple[Item, ...]
     on_look: OnLook | None = field(default=None, compare=False, repr=False)
+    on_warning: OnWarning | None = field(default=None, compare=False, repr=False)
 
 
 OnStep = Callable[[int, int], None]
@@ -94,6 +95,10 @@ reaches the caller unchanged; the model stays usable."""
 OnLook = Callable[[Callable[[], "Sequence[Frames]"]], None]
 """``on_look(paint)`` is called after each step, before ``on_step``, by models that can show what forms. ``paint()``
 gives one small picture for each item, uint8 of the shape (rows, columns, 3); the device finishes the step for it."""
+
+OnWarning = Callable[[int, str], None]
+"""``on_warning(index, what)`` is called before the first step where an item, counted from 0, cannot have all that it
+asks for: words that the model does not know, say. ``what`` is for the client."""
 
 OnLoad = Callable[[str], None]
 """``on_load(what)`` is called while a model loads, with a few words for a person."""

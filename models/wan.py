@@ -23,6 +23,9 @@ class Wan(DiffusionModel):
         decoded: torch.Tensor = self._pipeline(**arguments, num_frames=num_frames, output_type="pt").frames
         return decoded
 
+    def _most_tokens(self) -> int:
+        return 512  # what its pipeline reads unless it is told otherwise
+
     def _still(self, latents: torch.Tensor) -> torch.Tensor:
         vae = self._pipeline.vae
         latents = latents.unsqueeze(2).to(vae.dtype)
