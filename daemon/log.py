@@ -15,7 +15,8 @@ HIDDEN = ("prompt", "negative_prompt")
 def configure(*, level: str, json: bool | None = None, prompts: bool = False) -> None:
     """Send every log to standard error. ``json`` of ``None``: JSON unless standard error is a terminal.
 
-    Unless ``prompts``, fields that hold a prompt are left out: they are their users' words.
+    Unless ``prompts``, fields that hold a prompt are left out: they are their users' words. A traceback shows the lines
+    of our code and no values, in either form.
     """
     as_json = not sys.stderr.isatty() if json is None else json
     shared: list[structlog.typing.Processor] = [
@@ -31,7 +32,9 @@ def configure(*, level: str, json: bool | None = None, prompts: bool = False) ->
             structlog.processors.JSONRenderer(default=str),
         ]
     else:
-        renderer = [structlog.dev.ConsoleRenderer()]
+        # Without the values of local variables, which rich shows by default: they are prompts and keys.
+        tracebacks = structlog.dev.RichTracebackFormatter(show_locals=False)
+        renderer = [structlog.dev.ConsoleRenderer(exception_formatter=tracebacks)]
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
