@@ -18,7 +18,7 @@ from daemon.core.ports import BlobStore, Store, Supervisor
 from daemon.heartbeat import Heartbeat
 from daemon.listener import Listener
 from daemon.metrics import Metrics, Sample
-from daemon.observed import ObservedStore
+from daemon.observed import ObservedBlobs, ObservedStore
 from daemon.own_claims import OwnClaims
 from daemon.provenance import Provenance
 from daemon.publish import Publisher
@@ -60,7 +60,7 @@ def service(
     rules = policy(settings, models)
     collections = list(Collection) if rules.fleet else [Collection.of(task) for task in rules.defaults]
     metrics, vitals = Metrics(worker=settings.worker), Vitals()
-    store = ObservedStore(store, metrics=metrics, vitals=vitals)
+    store, blobs = ObservedStore(store, metrics=metrics, vitals=vitals), ObservedBlobs(blobs, vitals=vitals)
     keeper = keeper or Keeper(cache_dir=settings.cache, device=settings.device, threads=settings.threads)
     own_claims = _own_claims(settings)
     heartbeat = Heartbeat(
@@ -120,6 +120,8 @@ def service(
         closers=closers,
         shutdown=shutdown,
         metrics=metrics,
+        vitals=vitals,
+        step_seconds=settings.step_limit,
         previews=settings.previews,
     )
     _show(metrics, worker, vitals, Backlog(store, collections))
@@ -133,7 +135,6 @@ def service(
         shutdown=shutdown,
         grace=settings.grace,
         own_claims=own_claims,
-        step_limit=settings.step_limit,
         check=lambda: _check(keeper, rules, settings),
         supervisor=supervisor or Systemd.of_environment(),
         vitals=vitals,

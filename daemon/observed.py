@@ -1,4 +1,4 @@
-"""A store whose calls are counted, timed, and signs of life of the threads that make them."""
+"""A store whose calls are counted and timed, and a bucket; each call is a sign of life of the thread that makes it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 
 from daemon.core.errors import StoreUnavailable
 from daemon.core.job import Collection, Decide, Document, JobId, Refusal
-from daemon.core.ports import Store, Subscription
+from daemon.core.objects import Mark, Placement, StoredObject
+from daemon.core.ports import BlobStore, Store, Subscription
 from daemon.metrics import Metrics
 from daemon.vitals import Vitals
 
@@ -93,4 +95,44 @@ class ObservedStore:
             self._vitals.store_trouble = None
         finally:
             self._metrics.store_calls.labels(operation).observe(time.monotonic() - began)
+            self._vitals.sign()
+
+
+class ObservedBlobs:
+    """Implements ``daemon.core.ports.BlobStore`` by asking another one."""
+
+    def __init__(self, blobs: BlobStore, *, vitals: Vitals) -> None:
+        self._blobs = blobs
+        self._vitals = vitals
+
+    def look(self, name: str) -> StoredObject | None:
+        with self._call():
+            return self._blobs.look(name)
+
+    def put(self, name: str, content: Path, placement: Placement) -> int | None:
+        with self._call():
+            return self._blobs.put(name, content, placement)
+
+    def delete(self, name: str, generation: int) -> bool:
+        with self._call():
+            return self._blobs.delete(name, generation)
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        return self._blobs.objects(prefix)
+
+    def address(self, name: str, mark: Mark) -> str:
+        return self._blobs.address(name, mark)
+
+    def probe(self) -> list[str]:
+        return self._blobs.probe()
+
+    def close(self) -> None:
+        self._blobs.close()
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        self._vitals.sign()
+        try:
+            yield
+        finally:
             self._vitals.sign()

@@ -46,7 +46,6 @@ class Service:
     shutdown: Shutdown
     grace: float
     own_claims: OwnClaims | None
-    step_limit: float
     check: Callable[[], None]  # in the device's thread, before anything is claimed: raises Unfit, else loads the models
     supervisor: Supervisor
     vitals: Vitals
@@ -113,7 +112,7 @@ class Service:
         self._take_back()
         claiming.set()
         claim = self._thread("claim", partial(self.worker.claim, draining), within=30.0 + CALL)
-        self._thread("deadman", partial(deadman.watch, self.worker, draining, scale=self.step_limit), within=CALL)
+        self._thread("deadman", partial(deadman.watch, self.worker, draining), within=CALL)
         if self.exit_when_idle is not None:
             self._thread("idleness", partial(self._end_when_idle, self.exit_when_idle), within=CALL)
         log.info("worker.claiming")

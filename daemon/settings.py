@@ -107,7 +107,10 @@ class Settings(BaseSettings):
     settling: float = Field(2.0, ge=0.0, description="Wait for the call of a document that has no `submitted_at`.")
     prefetch: float = Field(3.0, ge=0.0, description="Claim the next job so long before the running one will end.")
     step_limit: float = Field(
-        120.0, gt=0.0, description="Longest step of a small picture; a larger job may take longer in proportion."
+        120.0,
+        gt=0.0,
+        description="Longest step of a small picture, and with two minutes more its longest encoding or upload; a "
+        "larger job may take longer in proportion.",
     )
     provenance: bool = Field(True, description="Write model, seed and parameters into every file and document.")
     provenance_prompts: bool = Field(False, description="With `provenance`: write the prompts into the files too.")

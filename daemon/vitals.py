@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Event
 
 CLAIMING = "claiming"
@@ -35,6 +36,16 @@ class Vitals:
         """Expect no more signs: the thread has ended as it should."""
         with self._lock:
             self._within.pop(thread, None)
+
+    @contextmanager
+    def working(self, *, within: float) -> Iterator[None]:
+        """Expect signs of the thread that calls while the block runs: one of a pool, which otherwise rests unseen."""
+        name = threading.current_thread().name
+        self.expect(name, within=within)
+        try:
+            yield
+        finally:
+            self.forget(name)
 
     def sign(self) -> None:
         """Give a sign of the thread that calls."""

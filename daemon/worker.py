@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from daemon.claiming import Claimer
-from daemon.core import lifecycle, retry
+from daemon.core import lifecycle, plan, retry
 from daemon.core.errors import (
     BlobsUnavailable,
     Crashed,
@@ -35,6 +35,7 @@ from daemon.metrics import Metrics
 from daemon.publish import Publisher
 from daemon.room import Room
 from daemon.shutdown import EXIT_BROKEN, EXIT_DEVICE, Shutdown
+from daemon.vitals import Vitals
 from models import errors as model_errors
 from models.spec import ModelKeeper
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY = 0.5  # seconds between two looks at whether to stop
+CALL = 120.0  # seconds that one call of the store or the bucket may take, with all its repetitions
 UNFORESEEN = "The worker failed in a way that nobody foresaw; its log says how"
 
 
@@ -63,6 +65,8 @@ class Worker:
     closers: ThreadPoolExecutor  # end and give back, which must not wait behind those
     shutdown: Shutdown
     metrics: Metrics
+    vitals: Vitals
+    step_seconds: float  # that a step of a small picture may take
     previews: bool  # whether small pictures of what forms are kept, for the page
 
     def claim(self, draining: Event) -> None:
@@ -92,6 +96,10 @@ class Worker:
                 raise
             idle_since = time.monotonic()
 
+    def step_limit(self, batch: Sequence[Held]) -> float:
+        """How many seconds a step of a batch may take, decoding after the last one too."""
+        return self.step_seconds * plan.weight([held.work for held in batch])
+
     def generate(self, batch: Sequence[Held]) -> None:
         """Bring claimed jobs to their frames and hand them to the finishers, or end or give them back."""
         generation = Generation(
@@ -118,7 +126,8 @@ class Worker:
         else:
             for held, pictures in frames:
                 self.room.finishing(+1)
-                self._spawn(self.finish, held, pictures, pool=self.finishers)
+                within = CALL + self.step_limit([held])  # encoding one picture or video, or a call: each gives a sign
+                self._spawn(self.finish, held, pictures, pool=self.finishers, within=within)
 
     def _fail_or_split(self, members: Sequence[Held], error: model_errors.ModelError) -> None:
         """End a job that cannot be generated. In a batch halving finds it, and the others succeed."""
@@ -234,15 +243,28 @@ class Worker:
         for held in members:
             self._spawn(stage, held, *arguments)
 
-    def _spawn(self, stage: Callable[..., None], *arguments: object, pool: ThreadPoolExecutor | None = None) -> None:
-        """Run a stage in a pool, the closers' by default. What it does not expect is a defect, and stops the worker."""
+    def _spawn(
+        self,
+        stage: Callable[..., None],
+        *arguments: object,
+        pool: ThreadPoolExecutor | None = None,
+        within: float = CALL,
+    ) -> None:
+        """Run a stage in a pool, the closers' by default, that gives signs of life ``within`` so many seconds.
+
+        What it does not expect is a defect, and stops the worker.
+        """
+
+        def run() -> None:
+            with self.vitals.working(within=within):
+                stage(*arguments)
 
         def ended(future: Future[None]) -> None:
             if not future.cancelled() and (error := future.exception()) is not None:
                 log.error("worker.broken", stage=stage.__name__, exc_info=error)
                 self.shutdown.stop(f"{stage.__name__} failed: {error}", status=EXIT_BROKEN)
 
-        (pool or self.closers).submit(stage, *arguments).add_done_callback(ended)
+        (pool or self.closers).submit(run).add_done_callback(ended)
 
     def _forget(self, held: Held) -> None:
         """The claim is over: renew it no more, and leave nothing of it in the bucket that no document names."""

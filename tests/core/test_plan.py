@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import daemon.core
-from daemon.core.plan import HEAD_START, Work, calls, fits, preferred
+from daemon.core.plan import HEAD_START, Work, calls, fits, preferred, weight
 from daemon.core.request import Request
 from tests.core.samples import FILMER, PAINTER
 
@@ -64,6 +64,13 @@ def test_a_job_that_has_cost_a_worker_its_life_runs_alone() -> None:
     """Neither joins nor is joined."""
     assert not fits([work()], work(alone=True), max_items=8)
     assert not fits([work(alone=True)], work(), max_items=8)
+
+
+def test_a_large_call_may_take_longer_in_proportion() -> None:
+    """Pictures and frames count by their pixels, and a small call as four megapixels."""
+    assert weight([work()]) == weight([work(1, 2, 3, width=1024, height=1024)]) == 1.0
+    assert weight([work(1, 2, 3, 4, width=1000, height=1000), work(5, width=1000, height=1000)]) == 1.25
+    assert weight([film(video_width=800, video_height=500, num_frames=80)]) == 8.0
 
 
 def test_a_batch_becomes_one_call_whose_items_know_their_job() -> None:

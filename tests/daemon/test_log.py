@@ -37,10 +37,11 @@ def test_a_traceback_shows_no_value_of_a_local_variable(capsys: pytest.CaptureFi
     key = f"key {SECRET}"
     try:
         fail()
-    except RuntimeError as exc:
+    except RuntimeError:
         structlog.get_logger().exception("worker.broken", thread="claim", length=len(key))
-        error = exc
-    structlog.get_logger().error("worker.broken", exc_info=error)  # as a pool's callback does
+    with pytest.raises(RuntimeError) as caught:
+        fail()
+    structlog.get_logger().error("worker.broken", exc_info=caught.value)  # as a pool's callback does
     told = capsys.readouterr().err
     for words in ("a defect", "KeyError", "test_log.py", "in fail"):
         assert told.count(words) >= 2, words

@@ -2,12 +2,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from threading import Event
 
 import pytest
 
+from daemon import compose
+from daemon.core.errors import BlobsUnavailable
+from daemon.core.objects import Placement
+from daemon.core.ports import BlobStore
 from daemon.shutdown import EXIT_OK
 from daemon.vitals import CLAIMING, Vitals
+from daemon.worker import CALL
 from models.spec import Call
 from tests.daemon.rig import Rig, until
 
@@ -155,6 +162,73 @@ def test_a_step_that_takes_its_time_is_no_silence(rig: Rig) -> None:
         until(lambda: bool(rig.device.calls), "generation begins")
         assert running.service.vitals.silent() == []
         rig.device.let_go()
+        rig.until_status(job, "completed")
+
+
+class Hatch:
+    """A bucket whose uploads a test lets hang, or fail."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+        self.tries = 0
+        self.away = False
+        self.hangs = Event()
+        self.goes_on = Event()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._blobs, name)
+
+    def put(self, name: str, content: Path, placement: Placement) -> int | None:
+        self.tries += 1
+        if self.away:
+            raise BlobsUnavailable("the bucket is away")
+        if not self.goes_on.is_set():
+            self.hangs.set()
+            self.goes_on.wait()
+        return self._blobs.put(name, content, placement)
+
+
+@pytest.fixture
+def hatch(rig: Rig, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Hatch:
+    """The rig's bucket, and vitals by the test's clock for its worker."""
+    hatch = Hatch(rig.blobs)
+    rig.blobs = hatch  # type: ignore[assignment]  # it passes every other call on
+    monkeypatch.setattr(compose, "Vitals", partial(Vitals, clock=clock))
+    return hatch
+
+
+def silent_finishers(rig: Rig) -> list[str]:
+    """Those of the worker's silent threads that finish jobs."""
+    assert rig.running is not None
+    return [name for name in rig.running.service.vitals.silent() if name.startswith("finisher")]
+
+
+def test_a_job_that_hangs_while_it_is_finished_is_silence(rig: Rig, hatch: Hatch, clock: Clock) -> None:
+    """An upload that never returns: its lease would be kept for ever, were it not for the watchdog."""
+    job = rig.call("a")
+    with rig.worker(step_limit=60.0):
+        until(hatch.hangs.is_set, "the upload hangs")
+        clock.now += CALL + 59
+        assert silent_finishers(rig) == []
+        clock.now += 2
+        assert silent_finishers(rig) == ["finisher_0"]
+        hatch.goes_on.set()
+        rig.until_status(job, "completed")
+        until(lambda: not silent_finishers(rig), "a finisher that rests is not missed")
+
+
+def test_waiting_for_a_bucket_that_is_away_is_no_silence(rig: Rig, hatch: Hatch, clock: Clock) -> None:
+    """The finisher tries again and again, on purpose: a restart would only lose the picture."""
+    hatch.away = True
+    job = rig.call("a")
+    with rig.worker(step_limit=60.0):
+        until(lambda: hatch.tries > 1, "the upload is tried again")
+        clock.now += 10 * CALL
+        tried = hatch.tries
+        until(lambda: hatch.tries > tried + 1, "the upload is tried again")  # the second try began after the jump
+        assert silent_finishers(rig) == []
+        hatch.away = False
+        hatch.goes_on.set()
         rig.until_status(job, "completed")
 
 
