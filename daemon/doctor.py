@@ -117,8 +117,10 @@ def listener(store: Store, *, within: float = ANSWER_WITHIN) -> str:
                     )
         heard = _milliseconds(began)
     finally:
-        subscription.close()
-        _write(store, status=Status.CANCELLED.value, cancel_requested=DELETE)
+        try:  # before the stream is closed: the emulator tells a writer of a stream that goes away under its commit
+            _write(store, status=Status.CANCELLED.value, cancel_requested=DELETE)
+        finally:
+            subscription.close()
     return f"a write is heard of in {heard}"
 
 
