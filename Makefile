@@ -5,11 +5,13 @@
 #                            PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
 #   VENV=.venv               where the virtual environment lies
 #   PYTEST_OPTIONS="..."     passed to pytest, "-k lease -x" for example
+#   TEST_PROCESSES=3         that share the tests, most of which wait most of their time; 0: all in one, as a debugger needs it
 
 SHELL := /bin/sh
 VENV ?= .venv
 PIP_OPTIONS ?=
 PYTEST_OPTIONS ?=
+TEST_PROCESSES ?= 3
 PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
 
@@ -59,8 +61,9 @@ demo: $(RUNTIME)
 # line that says what was left out. The pure core needs no server, so its 100 % holds everywhere.
 test: $(DEVELOPMENT)
 	@mkdir -p build && rm -f $(NOT_TESTED) .coverage .coverage.*
-	@status=0; \
-	EASELD_NOT_TESTED_FILE=$(NOT_TESTED) $(BIN)/coverage run -m pytest $(PYTEST_OPTIONS) || status=$$?; \
+	@status=0; export OMP_NUM_THREADS=1; \
+	EASELD_NOT_TESTED_FILE=$(NOT_TESTED) $(BIN)/coverage run -m pytest \
+		--numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_OPTIONS) || status=$$?; \
 	$(BIN)/coverage combine --quiet || status=1; \
 	echo "Coverage of the pure core, 100 % required:"; \
 	$(BIN)/coverage report --include='daemon/core/*' --fail-under=100 || status=1; \

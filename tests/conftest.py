@@ -52,6 +52,8 @@ class _Counter:
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Say last what was not tested, below even the line that counts passed and failed."""
+    if hasattr(config, "workerinput"):  # one of several processes; the first one hears every report
+        return
     lines = config.stash[NOT_TESTED].lines()
     if lines:
         print("\n".join(lines), flush=True)  # noqa: T201 - this is the report
