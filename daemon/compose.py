@@ -20,6 +20,7 @@ from daemon.listener import Listener
 from daemon.metrics import Metrics, Sample
 from daemon.observed import ObservedBlobs, ObservedStore
 from daemon.own_claims import OwnClaims
+from daemon.previews import Previews
 from daemon.provenance import Provenance
 from daemon.publish import Publisher
 from daemon.rescue import Cancellations, Rescue
@@ -122,7 +123,15 @@ def service(
         metrics=metrics,
         vitals=vitals,
         step_seconds=settings.step_limit,
-        previews=settings.previews,
+        previews=settings.previews or settings.upload_previews,
+        uploads_previews=settings.upload_previews,
+    )
+    previews = Previews(
+        blobs,
+        heartbeat,
+        prefix=settings.prefix,
+        every=settings.progress_interval,
+        clean=worker.clean_preview,
     )
     _show(metrics, worker, vitals, Backlog(store, collections))
     return Service(
@@ -138,6 +147,7 @@ def service(
         check=lambda: _check(keeper, rules, settings),
         supervisor=supervisor or Systemd.of_environment(),
         vitals=vitals,
+        previews=previews if settings.upload_previews else None,
         chronicle=Chronicle(metrics=metrics, room=worker.room, heartbeat=heartbeat),
         exit_when_idle=settings.exit_when_idle,
     )

@@ -131,6 +131,8 @@ class Heartbeat:
         try:
             held.renew(started=started)
         except (StoreUnavailable, DocumentTooLarge) as exc:
+            if isinstance(exc, DocumentTooLarge):  # then at least not for an address that nobody must have
+                held.hide_preview()
             log.warning("job.renewal_failed", job=held.id.path, error=str(exc))
             with self._lock:
                 if held.id in self._tried:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -52,11 +53,13 @@ class Held:
         self.warnings: dict[str, None] = {}  # for the client, each once, in the order in which they came
         self.progress = Progress(phase="claimed", steps=self.work.request.num_inference_steps)
         self.preview: Frames | None = None  # a small picture of what the device is making, for the page
+        self.shows_preview = True  # whether its document may tell of one in the bucket, where that is wanted at all
+        self.preview_url: str | None = None
         self.gone: Refusal | None = None
         self.claimed_at = time.monotonic()
         self.renewed_at = self.claimed_at
         self.started = False
-        self._written = self.progress
+        self._written = self._told
         self._store = store
         self._document = document
         self._lock = Lock()
@@ -68,7 +71,16 @@ class Held:
 
     @property
     def unwritten_progress(self) -> bool:
-        return self.progress != self._written
+        return self._told != self._written
+
+    @property
+    def _told(self) -> Progress:
+        """The progress as the document is told it."""
+        return replace(self.progress, preview_url=self.preview_url)
+
+    def hide_preview(self) -> None:
+        """Tell the document of no preview any more: something speaks against it."""
+        self.shows_preview, self.preview_url = False, None
 
     @property
     def doubtful(self) -> bool:
@@ -105,7 +117,7 @@ class Held:
         """
         if self.gone is not None:
             return False
-        progress = self.progress
+        progress = self._told
         self.started = self.started or started
         result = self.write(partial(lifecycle.renew, token=self.token, started=self.started, progress=progress))
         self._written = progress

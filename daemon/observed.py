@@ -120,8 +120,8 @@ class ObservedBlobs:
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         return self._blobs.objects(prefix)
 
-    def address(self, name: str, mark: Mark) -> str:
-        return self._blobs.address(name, mark)
+    def address(self, name: str, mark: Mark, *, version: int | None = None) -> str:
+        return self._blobs.address(name, mark, version=version)
 
     def probe(self) -> list[str]:
         return self._blobs.probe()

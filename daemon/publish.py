@@ -20,15 +20,17 @@ import structlog
 from daemon import encode
 from daemon.core import lifecycle
 from daemon.core.errors import BlobsUnavailable, Interrupted, LeaseLost, Retryable, StoreUnavailable
-from daemon.core.job import Collection, Document, JobId
+from daemon.core.job import Document, JobId
 from daemon.core.objects import (
     ContentType,
     Mark,
     Present,
+    all_names,
     check_name,
     is_orphan,
     object_names,
     place,
+    preview_name,
 )
 from daemon.core.policy import Outcome
 from daemon.core.ports import BlobStore, Store
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-MOST_MEDIA = {Collection.IMAGES: 4, Collection.VIDEOS: 1}
 LOOKS = 5  # at an object that changes under us, before we take it for a trouble that passes
 LONGEST_PAUSE = 5.0  # seconds between two tries while a remote is away
 
@@ -83,18 +84,18 @@ class Publisher:
         held.litter = not held.alone_in_bucket
         return document
 
-    def clean(self, job: JobId, *, token: str | None = None) -> None:
+    def clean(self, job: JobId, *, token: str | None = None, media: bool = True) -> None:
         """Delete what a document's claims have left in the bucket and neither a lease nor its result names.
 
-        ``token`` is that of the claim that cleans up: it may do so even where its document is gone.
+        ``token`` is that of the claim that cleans up: it may do so even where its document is gone. Without ``media``,
+        only a preview is looked for.
 
         Raises:
             StoreUnavailable, BlobsUnavailable: nothing more was deleted; a later claim or ``easeld gc`` will.
         """
-        # No request of the contract has more media. By name, because a listing would find other documents' too.
-        found_objects = [
-            self.blobs.look(name) for name in object_names(job, MOST_MEDIA[job.collection], prefix=self.prefix)
-        ]
+        # By name, because a listing would find other documents' too.
+        preview = preview_name(job, prefix=self.prefix)
+        found_objects = [self.blobs.look(name) for name in (all_names(job, prefix=self.prefix) if media else [preview])]
         ours = [
             (found, mark)
             for found in found_objects
@@ -103,7 +104,8 @@ class Publisher:
         # The document is read after all of them: an object that a later claim writes meanwhile is not among them.
         fields = self.store.read(job).fields if ours else None
         for found, mark in reversed(ours):  # the base name last: where it is free, nothing else was left behind
-            if is_orphan(mark, fields) or (fields is None and mark.token == token):
+            orphan = is_orphan(mark, fields, preview=found.name == preview)
+            if orphan or (fields is None and mark.token == token):
                 self.blobs.delete(found.name, found.generation)
 
     def _encode(self, held: Held, index: int, frames: Frames, folder: Path) -> Path:

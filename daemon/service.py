@@ -18,6 +18,7 @@ from daemon.core.ports import Supervisor
 from daemon.heartbeat import Heartbeat
 from daemon.listener import Listener
 from daemon.own_claims import OwnClaims
+from daemon.previews import Previews
 from daemon.rescue import Cancellations, Rescue
 from daemon.shutdown import EXIT_BROKEN, EXIT_DEVICE, Shutdown
 from daemon.vitals import CLAIMING, Vitals
@@ -49,6 +50,7 @@ class Service:
     check: Callable[[], None]  # in the device's thread, before anything is claimed: raises Unfit, else loads the models
     supervisor: Supervisor
     vitals: Vitals
+    previews: Previews | None  # into the bucket
     chronicle: Chronicle
     exit_when_idle: float | None  # seconds without work after which the worker ends; it goes on for ever without
 
@@ -72,6 +74,8 @@ class Service:
             self._thread("chronicle", partial(self.chronicle.run, asked), within=CALL),
             self._thread("supervision", partial(self._supervise, ended)),
         ]
+        if self.previews is not None:  # no signs of life are expected: no worker is restarted for a preview
+            beside.append(self._thread("previews", partial(self.previews.run, ended)))
         if preemption.on_google_cloud():
             watch = partial(preemption.watch, self.shutdown, asked)
             beside.append(self._thread("preemption", watch, within=75.0 + CALL))
@@ -152,7 +156,8 @@ class Service:
                 return
 
     def _busy(self, device: Thread) -> bool:
-        return device.is_alive() or bool(self.heartbeat.held())
+        uploading = self.previews is not None and self.previews.busy
+        return device.is_alive() or bool(self.heartbeat.held()) or self.worker.busy or uploading
 
     def _give_back(self) -> None:
         """Release what is still held, one try each; what fails is rescued when its lease ends."""

@@ -152,6 +152,11 @@ class Settings(BaseSettings):
         True, description="Serve the operator page at `/`, from `easeld up` and where a worker has an HTTP port."
     )
     previews: bool = Field(True, description="Show on the page what a running job is making, twice a second at most.")
+    upload_previews: bool = Field(
+        False,
+        description="Keep a small picture of what a running job is making in the bucket, its address in the document's "
+        "`progress.preview_url`; it goes when the job ends.",
+    )
     page_token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         None,
         description="Token of the page, 16 characters at least. Without it the page is on loopback addresses only.",

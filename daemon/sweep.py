@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from daemon.core.job import JobId
-from daemon.core.objects import Mark, StoredObject, is_orphan, object_names
+from daemon.core.objects import Mark, StoredObject, all_names, is_orphan, preview_name
 from daemon.core.ports import BlobStore, Store
-
-MOST_MEDIA = 4  # of one job, by contract
 
 
 def orphans(store: Store, blobs: BlobStore, *, prefix: str) -> Iterator[StoredObject]:
@@ -27,9 +25,9 @@ def orphans(store: Store, blobs: BlobStore, *, prefix: str) -> Iterator[StoredOb
     for found in blobs.objects(f"{prefix}/"):
         mark = Mark.read(found.metadata)
         job = JobId.parse(mark.document) if mark else None
-        if mark is None or job is None or found.name not in object_names(job, MOST_MEDIA, prefix=prefix):
+        if mark is None or job is None or found.name not in all_names(job, prefix=prefix):
             continue
-        if is_orphan(mark, store.read(job).fields):
+        if is_orphan(mark, store.read(job).fields, preview=found.name == preview_name(job, prefix=prefix)):
             yield found
 
 

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ from daemon.core.errors import (
     Retryable,
     StoreUnavailable,
 )
-from daemon.core.job import Document, JobId, Status, Why
+from daemon.core.job import Document, JobId, Refusal, Status, Why
 from daemon.core.policy import Policy
 from daemon.generation import Generation
 from daemon.heartbeat import Heartbeat
@@ -67,7 +67,9 @@ class Worker:
     metrics: Metrics
     vitals: Vitals
     step_seconds: float  # that a step of a small picture may take
-    previews: bool  # whether small pictures of what forms are kept, for the page
+    previews: bool  # whether small pictures of what forms are kept, for the page or the bucket
+    uploads_previews: bool  # whether they go into the bucket, and so have to be removed from it
+    stages: set[Future[None]] = field(default_factory=set)  # what runs or waits in the pools
 
     def claim(self, draining: Event) -> None:
         """Claim while there is room, until the worker drains; then give back what the device has not begun."""
@@ -95,6 +97,11 @@ class Worker:
                 self._spawn_each(self.end, batch, Crashed(UNFORESEEN))
                 raise
             idle_since = time.monotonic()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is still being ended, given back or cleaned up."""
+        return bool(self.stages)
 
     def step_limit(self, batch: Sequence[Held]) -> float:
         """How many seconds a step of a batch may take, decoding after the last one too."""
@@ -260,21 +267,29 @@ class Worker:
                 stage(*arguments)
 
         def ended(future: Future[None]) -> None:
+            self.stages.discard(future)
             if not future.cancelled() and (error := future.exception()) is not None:
                 log.error("worker.broken", stage=stage.__name__, exc_info=error)
                 self.shutdown.stop(f"{stage.__name__} failed: {error}", status=EXIT_BROKEN)
 
-        (pool or self.closers).submit(run).add_done_callback(ended)
+        future = (pool or self.closers).submit(run)
+        self.stages.add(future)
+        future.add_done_callback(ended)
 
     def _forget(self, held: Held) -> None:
         """The claim is over: renew it no more, and leave nothing of it in the bucket that no document names."""
+        held.gone = held.gone or Refusal(why=Why.DONE)  # before the look into the bucket: no preview comes after it
         self.heartbeat.forget(held)
-        if held.litter:
-            self._clean(held.id, held.token)
+        if held.litter or self.uploads_previews:
+            self._clean(held.id, held.token, media=held.litter)
 
-    def _clean(self, job: JobId, token: str | None = None) -> None:
+    def clean_preview(self, held: Held) -> None:
+        """Remove what came of a preview whose upload outlived its claim."""
+        self._clean(held.id, held.token, media=False)
+
+    def _clean(self, job: JobId, token: str | None = None, *, media: bool = True) -> None:
         try:
-            self.publisher.clean(job, token=token)
+            self.publisher.clean(job, token=token, media=media)
         except (StoreUnavailable, BlobsUnavailable) as exc:
             log.warning("job.not_cleaned", job=job.path, error=str(exc))
 

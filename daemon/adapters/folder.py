@@ -114,7 +114,7 @@ class FolderBlobs:
                 if found is not None:
                     yield found
 
-    def address(self, name: str, mark: Mark) -> str:  # noqa: ARG002  # a file has one address, whoever wrote it
+    def address(self, name: str, mark: Mark, *, version: int | None = None) -> str:  # noqa: ARG002  # a file has one
         return f"{self._base_url}/{quote(name)}"
 
     def probe(self) -> list[str]:

@@ -11,14 +11,16 @@ from daemon.core.errors import LeaseLost, Rejected
 from daemon.core.job import Collection, Fields, JobId
 from daemon.core.record import Record, holder
 
+MOST_MEDIA = {Collection.IMAGES: 4, Collection.VIDEOS: 1}  # of one job, by contract
 MAX_NAME_BYTES = 1024  # of an object's name: cloud.google.com/storage/docs/objects#naming
 
 
 class ContentType(StrEnum):
-    """The media we write."""
+    """The media we write, and their previews."""
 
     PNG = "image/png"
     MP4 = "video/mp4"
+    JPEG = "image/jpeg"
 
 
 def object_names(job: JobId, count: int, *, prefix: str) -> list[str]:
@@ -26,6 +28,16 @@ def object_names(job: JobId, count: int, *, prefix: str) -> list[str]:
     suffix = "png" if job.collection is Collection.IMAGES else "mp4"
     folder = f"{prefix}/{job.user_id}/{job.collection.folder}"
     return [f"{folder}/{job.file_uid}{f'_{index}' if index else ''}.{suffix}" for index in range(count)]
+
+
+def preview_name(job: JobId, *, prefix: str) -> str:
+    """The name of the small picture of what a running job is making. No medium of any job has it."""
+    return f"{prefix}/{job.user_id}/{job.collection.folder}/{job.file_uid}_preview.jpg"
+
+
+def all_names(job: JobId, *, prefix: str) -> list[str]:
+    """Every name under which a claim of a job may leave something."""
+    return [*object_names(job, MOST_MEDIA[job.collection], prefix=prefix), preview_name(job, prefix=prefix)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,16 +137,18 @@ def place(
     return replacing(existing.generation)
 
 
-def is_orphan(mark: Mark, fields: Fields | None) -> bool:
+def is_orphan(mark: Mark, fields: Fields | None, *, preview: bool = False) -> bool:
     """Whether an object with this mark belongs to no living claim and no result of its document.
 
-    What a claim uploaded before it failed or was cancelled is an orphan: its result names no media. ``fields`` come
-    from a fresh read of ``mark.document``; for an absent document only the claim itself may clean up.
+    What a claim uploaded before it failed or was cancelled is an orphan: its result names no media. A ``preview`` is
+    one as soon as its claim is over: no result names it. ``fields`` come from a fresh read of ``mark.document``; for an
+    absent document only the claim itself may clean up.
     """
     if fields is None:
         return False
     lease, result = holder(fields), Record.of(fields).result
-    return mark.token not in (lease and lease.token, result and result.has_media and result.token)
+    named = result is not None and result.has_media and not preview
+    return mark.token not in (lease and lease.token, result.token if result and named else None)
 
 
 def check_name(name: str) -> None:

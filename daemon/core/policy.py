@@ -50,6 +50,7 @@ class Progress:
     step: int = 0
     steps: int = 0
     eta_seconds: float | None = None
+    preview_url: str | None = None  # of a small picture of what is being made, where that is wanted
 
     def fields(self) -> dict[str, Any]:
         percent = round(100 * self.step / self.steps) if self.steps else 0
@@ -59,6 +60,7 @@ class Progress:
             "steps": self.steps,
             "percent": percent,
             "eta_seconds": self.eta_seconds,
+            **({"preview_url": self.preview_url} if self.preview_url is not None else {}),
         }
 
 

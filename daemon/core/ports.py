@@ -163,8 +163,11 @@ class BlobStore(Protocol):
         """Every object whose name starts with ``prefix``."""
         ...
 
-    def address(self, name: str, mark: Mark) -> str:
-        """The address under which clients fetch what this claim writes, percent-encoded."""
+    def address(self, name: str, mark: Mark, *, version: int | None = None) -> str:
+        """The address under which clients fetch what this claim writes, percent-encoded.
+
+        ``version`` makes it another address for the same object, where a cache might show what was there before.
+        """
         ...
 
     def probe(self) -> list[str]:

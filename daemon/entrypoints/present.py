@@ -70,6 +70,12 @@ def stage(fields: Fields | None) -> str:
     return shortened(status, 20)
 
 
+def preview(fields: Fields | None) -> str | None:
+    """Where a small picture is of what a running job is making, where there is one."""
+    address = _map((fields or {}).get("progress")).get("preview_url")
+    return plain(address) if isinstance(address, str) else None
+
+
 def done_percent(fields: Fields | None) -> float:
     """How much of a job is done, from 0 to 100."""
     if fields is None or ended(fields):

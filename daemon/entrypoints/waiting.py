@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from daemon.core.job import Document, JobId
 from daemon.core.ports import Store
-from daemon.entrypoints.present import done_percent, ended, stage
+from daemon.entrypoints.present import done_percent, ended, preview, stage
 from daemon.settings import Settings, StoreKind
 
 Look = Callable[[Document], None]
@@ -56,9 +56,12 @@ def progress_bars(jobs: Sequence[JobId]) -> Iterator[Look]:
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bars = {job: progress.add_task(_name(job), total=100.0, stage="queued") for job in jobs}
+        first_preview = _first_previews()
 
         def look(document: Document) -> None:
             fields = document.fields
+            if (address := first_preview(document)) is not None:
+                progress.console.print(f"preview of {_name(document.id)}: {address}", markup=False, soft_wrap=True)
             progress.update(bars[document.id], completed=done_percent(fields), stage=stage(fields))
             if ended(fields):
                 progress.stop_task(bars[document.id])
@@ -68,14 +71,30 @@ def progress_bars(jobs: Sequence[JobId]) -> Iterator[Look]:
 
 def _lines() -> Look:
     said: dict[JobId, str] = {}
+    first_preview = _first_previews()
 
     def look(document: Document) -> None:
         now = stage(document.fields)
+        if (address := first_preview(document)) is not None:
+            print(f"preview of {_name(document.id)}: {address}", file=sys.stderr, flush=True)
         if said.get(document.id) != now:
             said[document.id] = now
             print(f"{_name(document.id)}: {now}", file=sys.stderr, flush=True)
 
     return look
+
+
+def _first_previews() -> Callable[[Document], str | None]:
+    """Tells where each job's preview is once: its address changes with every step."""
+    told: set[JobId] = set()
+
+    def first(document: Document) -> str | None:
+        address = None if document.id in told else preview(document.fields)
+        if address is not None:
+            told.add(document.id)
+        return address
+
+    return first
 
 
 def _name(job: JobId) -> str:

@@ -183,6 +183,18 @@ def test_the_address_is_the_contract_s() -> None:
     )
 
 
+def test_an_object_that_is_replaced_has_an_address_for_each_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every style, so that no browser goes on showing what it has already."""
+    key = service_account_key(project="app")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    for style in AddressStyle:
+        blobs = GcsBlobs.connect(bucket="app.appspot.com", credentials=key, style=style)
+        query = parse_qs(urlsplit(blobs.address(NAME, MARK, version=7)).query)
+        assert query["v"] == ["7"]
+        assert query.get("token") == parse_qs(urlsplit(blobs.address(NAME, MARK)).query).get("token")
+        blobs.close()
+
+
 def test_a_token_address_is_firebase_s_and_the_object_carries_the_token(
     gcs_server: GcsServer, bucket: Bucket, content: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,6 +191,15 @@ def test_renewing_moves_the_lease_and_modified_and_counts_the_attempt_once() -> 
     assert paper["progress"]["step"] == 5
 
 
+def test_a_preview_stands_on_the_document_while_there_is_one() -> None:
+    """Clients see no field for what is not wanted."""
+    paper = claimed()
+    paper.renew(progress=Progress(phase="step", preview_url="https://p.jpg"))
+    assert paper["progress"]["preview_url"] == "https://p.jpg"
+    paper.renew(progress=Progress(phase="step"))
+    assert "preview_url" not in paper["progress"]
+
+
 def test_progress_without_a_known_number_of_steps_is_nought_percent() -> None:
     """No division by zero before the model is loaded."""
     assert Progress(phase="loading", eta_seconds=3.5).fields()["percent"] == 0

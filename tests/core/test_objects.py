@@ -14,10 +14,12 @@ from daemon.core.objects import (
     Placement,
     Present,
     StoredObject,
+    all_names,
     check_name,
     is_orphan,
     object_names,
     place,
+    preview_name,
 )
 from tests.core.samples import IMAGE, VIDEO, Paper, claimed, started
 
@@ -46,6 +48,8 @@ def test_names_are_the_contracts() -> None:
         "generating/ada/image/picture_2.png",
     ]
     assert object_names(VIDEO, 1, prefix="generating") == ["generating/ada/video/clip.mp4"]
+    assert all_names(VIDEO, prefix="p") == ["p/ada/video/clip.mp4", "p/ada/video/clip_preview.jpg"]
+    assert all_names(IMAGE, prefix="p") == [*object_names(IMAGE, 4, prefix="p"), preview_name(IMAGE, prefix="p")]
     assert Collection.of(VIDEO.collection.task) is Collection.VIDEOS
     assert Collection.of(IMAGE.collection.task) is Collection.IMAGES
 
@@ -124,6 +128,16 @@ def test_an_object_is_no_orphan_while_its_claim_lives_or_its_result_stands() -> 
     paper.complete()
     assert not orphan(paper)
     assert orphan(paper, "t0")
+
+
+def test_a_preview_is_an_orphan_as_soon_as_its_claim_is_over() -> None:
+    """Also beside the result of that very claim, which names its media alone."""
+    paper, mark = claimed(), Mark(document=IMAGE.path, token="t1", attempt=1, claimed=1)
+    assert not is_orphan(mark, paper.fields, preview=True)
+    paper.complete()
+    assert is_orphan(mark, paper.fields, preview=True)
+    assert not is_orphan(mark, paper.fields)
+    assert not is_orphan(mark, None, preview=True)
 
 
 def test_an_object_is_an_orphan_once_its_claim_is_over() -> None:

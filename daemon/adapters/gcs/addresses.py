@@ -44,14 +44,17 @@ def token_address(base: str, bucket: str, name: str, token: str) -> str:
     return f"{FIREBASE if base == PUBLIC else base}/v0/b/{bucket}/o/{quote(name, safe='')}?alt=media&token={token}"
 
 
-def signed_address(blob: Any, base: str) -> str:
-    """A V4 signature over the object's name, made without asking anybody.
+def signed_address(blob: Any, base: str, *, version: int | None = None) -> str:
+    """A V4 signature over the object's name, and the version where one is given, made without asking anybody.
 
     Raises:
         WrongSettings: the credentials cannot sign.
     """
     try:
-        return str(blob.generate_signed_url(version="v4", expiration=LONGEST, api_access_endpoint=base))
+        more = None if version is None else {"v": str(version)}
+        return str(
+            blob.generate_signed_url(version="v4", expiration=LONGEST, api_access_endpoint=base, query_parameters=more)
+        )
     except (AttributeError, GoogleAuthError) as exc:
         raise WrongSettings(
             "These credentials cannot sign addresses: give a service account's key (EASELD_CREDENTIALS_JSON), "

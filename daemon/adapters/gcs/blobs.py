@@ -168,7 +168,7 @@ class GcsBlobs:
             for blob in self._client.list_blobs(self._bucket, prefix=prefix, fields=LISTED, **self._calls.paging):
                 yield _stored(blob)
 
-    def address(self, name: str, mark: Mark) -> str:
+    def address(self, name: str, mark: Mark, *, version: int | None = None) -> str:
         """The address of the object that a claim writes, in the style of the settings.
 
         Raises:
@@ -176,11 +176,12 @@ class GcsBlobs:
         """
         match self._style:
             case AddressStyle.PUBLIC:
-                return public_address(self._base, self._name, name)
+                return public_address(self._base, self._name, name) + ("" if version is None else f"?v={version}")
             case AddressStyle.TOKEN:
-                return token_address(self._base, self._name, name, download_token(name, mark.token))
+                address = token_address(self._base, self._name, name, download_token(name, mark.token))
+                return address + ("" if version is None else f"&v={version}")
             case AddressStyle.SIGNED:
-                return signed_address(self._bucket.blob(name), self._base)
+                return signed_address(self._bucket.blob(name), self._base, version=version)
 
     def _token(self, name: str, mark: Mark) -> dict[str, str]:
         return {TOKENS: download_token(name, mark.token)} if self._style is AddressStyle.TOKEN else {}

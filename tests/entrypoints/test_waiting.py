@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from daemon.core.job import Collection, Document, JobId
+from daemon.entrypoints.waiting import progress_bars
+
+JOB = JobId(user_id="alice", collection=Collection.IMAGES, file_uid="a")
+
+
+def document(**fields: Any) -> Document:
+    """The job's document with these fields."""
+    now = datetime.now(UTC)
+    return Document(id=JOB, fields=fields, version=1, updated_at=now, read_at=now)
+
+
+def generating(step: int, address: object) -> Document:
+    """A job at a step, with a preview."""
+    progress = {"phase": "generating", "step": step, "steps": 9, "percent": step, "preview_url": address}
+    return document(status="processing", progress=progress)
+
+
+def test_who_waits_is_told_once_where_the_preview_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its address changes with every step; what steers a terminal, and what is no text, is not printed."""
+    with progress_bars([JOB]) as look:
+        look(document(status="queued"))
+        look(generating(1, 7))
+        look(generating(2, "file:///a_preview.jpg\x1b[2J"))
+        look(generating(2, "file:///a_preview.jpg?v=2"))
+        look(document(status="completed"))
+    assert capsys.readouterr().err.splitlines() == [
+        "image a: queued",
+        "image a: step 1 of 9",
+        "preview of image a: file:///a_preview.jpg [2J",
+        "image a: step 2 of 9",
+        "image a: uploaded",
+    ]
