@@ -23,7 +23,11 @@ def main() -> None:
     parser.add_argument("--decoder-minutes", type=float, default=8.0, help="time for the decoder")
     parser.add_argument("--text-minutes", type=float, default=3.0, help="time for the text encoder before the pictures")
     parser.add_argument("--only", choices=("diffusion", "decoder"), help="train one of the two parts")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in the folder")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from what is in the folder; a decoder goes on for its time if it is alone",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
@@ -34,9 +38,13 @@ def main() -> None:
     if arguments.resume:
         training.resume()
     decoder_file = arguments.out / "decoder.pt"
-    if arguments.only != "diffusion" and not (arguments.resume and decoder_file.exists()):
-        trained = train_decoder(seed=arguments.seed, seconds=arguments.decoder_minutes * 60, report=_report("decoder"))
-        torch.save(trained.state_dict(), decoder_file)
+    vae = decoder()
+    known = decoder_file.exists() and (arguments.resume or arguments.only == "diffusion")
+    if known:
+        vae.load_state_dict(torch.load(decoder_file, weights_only=True))
+    if arguments.only == "decoder" or (arguments.only is None and not known):
+        train_decoder(vae, seed=arguments.seed, seconds=arguments.decoder_minutes * 60, report=_report("decoder"))
+        torch.save(vae.state_dict(), decoder_file)
     if arguments.only != "decoder":
         training.start(
             lambda network: teach_words(
@@ -46,8 +54,6 @@ def main() -> None:
         report = _report("diffusion")
         training.run(lambda progress: report(progress.step, progress.seconds, progress.loss))
     if decoder_file.exists():
-        vae = decoder()
-        vae.load_state_dict(torch.load(decoder_file, weights_only=True))
         pipeline(training.averaged, words, vae).to(torch.float16).save_pretrained(arguments.out / "shapes")
 
 

@@ -12,22 +12,24 @@ from torch import Tensor
 
 from models.builtin.train.clock import Clock
 from models.builtin.train.draw import CELL, paint_bits, pixels
-from models.builtin.train.network import decoder
 from models.builtin.train.scenes import draw_scene
 
-PEAK_RATE = 3e-3
-BATCH = 12
-CROP = 10  # cells, of a picture of 32; the rest only costs time
+PEAK_RATE = 2e-3
+BATCH = 5
+CROP = 16  # cells, of a picture of 32; the rest only costs time
 SIDE = 32  # cells
 STRONGEST_NOISE = 0.4  # standard deviation, in latents of which each is about +1 or -1
 AROUND = 2  # cells at the rim of a crop whose decoding lacks its surroundings, so it does not count
+EDGE_WEIGHT = 4.0  # of a pixel near an edge, against 1
+NEAR = 3  # pixels
 
 
-def train_decoder(*, seed: int, seconds: float, report: Callable[[int, float, float], None]) -> AutoencoderTiny:
-    """Train for the given time and return the autoencoder; ``report(step, seconds, loss)`` now and then."""
+def train_decoder(
+    vae: AutoencoderTiny, *, seed: int, seconds: float, report: Callable[[int, float, float], None]
+) -> None:
+    """Train the decoder of ``vae`` for the given time; ``report(step, seconds, loss)`` now and then."""
     torch.manual_seed(seed)
     random, generator = Random(seed), torch.Generator().manual_seed(seed)
-    vae = decoder()
     optimiser = torch.optim.AdamW(vae.decoder.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-4)
     clock, step, mean = Clock(), 0, math.nan
     while (spent := clock.tick()) < seconds:
@@ -44,14 +46,14 @@ def train_decoder(*, seed: int, seconds: float, report: Callable[[int, float, fl
         mean = float(loss.detach()) if math.isnan(mean) else 0.98 * mean + 0.02 * float(loss.detach())
         if step % 50 == 0:
             report(step, spent, mean)
-    return vae.eval()
 
 
 def _batch(random: Random, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Return disturbed latents, (BATCH, 4, CROP, CROP), the pictures they stand for, eight times as wide, and a mask.
+    """Return disturbed latents, (BATCH, 4, CROP, CROP), the pictures they stand for, eight times as wide, and weights.
 
-    The mask, (BATCH, 1, rows, columns) in pixels, is 1 where a pixel's surroundings are in the crop. At the edge of the
-    whole picture they are: there is nothing beyond, neither here nor later.
+    The weights, (BATCH, 1, rows, columns) in pixels, are 0 where a pixel's surroundings are not all in the crop. At the
+    edge of the whole picture they are: there is nothing beyond, neither here nor later. That edge and those between
+    colours weigh more than the plain inside, which is most of a picture and soon right.
     """
     scenes = [draw_scene(random, 1.0, 1.0) for _ in range(BATCH)]
     fine, shown = paint_bits(scenes, SIDE * CELL, SIDE * CELL), pixels(scenes, SIDE * CELL, SIDE * CELL)
@@ -72,12 +74,19 @@ def _batch(random: Random, generator: torch.Generator) -> tuple[Tensor, Tensor, 
     latent = torch.stack(given)
     strength = torch.rand(BATCH, 1, 1, 1, generator=generator) ** 2 * STRONGEST_NOISE
     disturbed = latent + strength * torch.randn(latent.shape, generator=generator)
-    return disturbed.clamp(-1, 1), torch.stack(wanted), counts
+    return disturbed.clamp(-1, 1), torch.stack(wanted), counts * _weights(torch.stack(wanted))
+
+
+def _weights(pictures: Tensor) -> Tensor:
+    """Return ``EDGE_WEIGHT`` where a pixel differs from its surroundings, and 1 elsewhere; no colour is as beyond."""
+    framed = torch.nn.functional.pad(pictures, (NEAR, NEAR, NEAR, NEAR), value=3.0)
+    around = torch.nn.functional.avg_pool2d(framed, 2 * NEAR + 1, stride=1)
+    return 1 + (EDGE_WEIGHT - 1) * ((pictures - around).abs().amax(dim=1, keepdim=True) > 0.05).float()
 
 
 def _corner(random: Random, centre: float, radius: float) -> int:
-    """Return the first row or column, in cells, of a crop about some point of a thing; one in five lies at the edge."""
-    if random.random() < 0.2:
+    """Return the first row or column, in cells, of a crop about some point of a thing; some lie at the edge."""
+    if random.random() < 0.33:
         return random.choice((0, SIDE - CROP))
     middle = (centre + random.uniform(-1, 1) * radius + 1) / 2 * SIDE
     return max(0, min(SIDE - CROP, round(middle - CROP / 2)))

@@ -23,7 +23,7 @@ from models.builtin.train.scenes import draw_scene, with_noise_word
 PEAK_RATE = 1.8e-3
 WARM_UP = 100  # steps
 SAVE_EVERY = 120.0  # seconds
-CELLS_IN_BATCH = 24 * 32 * 32  # about the same work each step, whatever the size of the pictures
+CELLS_IN_BATCH = 16 * 32 * 32  # about the same work each step, whatever the size of the pictures
 TEXT_RATE = 0.1  # share of the learning rate for the text encoders, one of which has been taught before
 SIDE = 32  # cells: 256 pixels
 OTHER_SIZES = ((64, 64), (64, 64), (64, 64), (32, 48), (48, 32), (36, 64), (64, 36), (48, 48))  # rows, columns in cells
