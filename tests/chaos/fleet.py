@@ -132,6 +132,8 @@ class Fleet:
         # Half of the workers come back with what they noted of their claims, the others leave it all to the rescue.
         state = self._folder / ("state" if number % 2 else "states") / (str(number) if number % 2 else name)
         environment = self._site.environment(number) | {"EASELD_WORKER": name, "EASELD_STATE": str(state)}
+        if number % 4 > 1:  # half of them keep previews in the bucket, which all have to remove
+            environment["EASELD_UPLOAD_PREVIEWS"] = "1"
         configuration = {
             "kills": self._plan.kills,
             "freezes": self._plan.freezes if number < self._plan.freezers else {},
