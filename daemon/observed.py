@@ -60,9 +60,9 @@ class ObservedStore:
         with self._call("newest"):
             return self._store.newest(status=status, limit=limit, user_id=user_id, before=before)
 
-    def queued(self, collections: Sequence[Collection]) -> int:
+    def queued(self, collections: Sequence[Collection], *, before: datetime | None = None) -> int:
         with self._call("queued"):
-            return self._store.queued(collections)
+            return self._store.queued(collections, before=before)
 
     def now(self) -> datetime:
         return self._store.now()

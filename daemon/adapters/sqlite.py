@@ -136,13 +136,17 @@ class SqliteStore:
             limit,
         )
 
-    def queued(self, collections: Sequence[Collection]) -> int:
+    def queued(self, collections: Sequence[Collection], *, before: datetime | None = None) -> int:
+        index, where, values = "documents_by_name", "", tuple[int, ...]()
+        if before is not None:
+            index, where = "documents_window", " AND created_rank = ? AND created_value < ?"
+            values = (MOMENT, to_microseconds(before))
         with self._reading() as connection:
             return int(
                 connection.execute(
-                    "SELECT count(*) FROM documents INDEXED BY documents_by_name"  # noqa: S608 - question marks only
-                    f" WHERE status = 'queued' AND collection IN ({_marks(collections)})",
-                    collections,
+                    f"SELECT count(*) FROM documents INDEXED BY {index}"  # noqa: S608 - question marks only
+                    f" WHERE status = 'queued' AND collection IN ({_marks(collections)}){where}",
+                    (*collections, *values),
                 ).fetchone()[0]
             )
 

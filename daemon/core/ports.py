@@ -84,8 +84,11 @@ class Store(Protocol):
         """
         ...
 
-    def queued(self, collections: Sequence[Collection]) -> int:
-        """How many documents are queued, counted by the store and not read; other apps' of that shape among them."""
+    def queued(self, collections: Sequence[Collection], *, before: datetime | None = None) -> int:
+        """How many documents are queued, counted by the store and not read; other apps' of that shape among them.
+
+        With ``before``, only those created before that time.
+        """
         ...
 
     def now(self) -> datetime:

@@ -9,12 +9,25 @@ from typing import Annotated
 
 import typer
 
-from daemon.core.job import Document, JobId, Status
+from daemon.core import pace
+from daemon.core.job import Collection, Document, JobId, Status
 from daemon.core.ports import Store
 from daemon.entrypoints.opening import client_store, find
 from daemon.entrypoints.operate import Job, Json
-from daemon.entrypoints.present import addresses, as_json, as_line, created, plain, print_table, shortened, stage
+from daemon.entrypoints.present import (
+    addresses,
+    as_json,
+    as_line,
+    created,
+    duration,
+    place,
+    plain,
+    print_table,
+    shortened,
+    stage,
+)
 from daemon.entrypoints.waiting import look_every
+from daemon.outlook import Outlook
 
 FOLLOWED = 50  # jobs of each status whose changes are noticed
 OLDEST = datetime.min.replace(tzinfo=UTC)
@@ -35,6 +48,8 @@ def jobs(
             _print_lines(reversed(found) if follow else found, json=json)
         else:
             _print_table(found)
+            if any((document.fields or {}).get("status") == Status.QUEUED for document in found):
+                _print_queue(store)
         if follow:
             _follow(store, wanted, found, user=user, json=json, every=10 * look_every(settings))
 
@@ -43,10 +58,11 @@ def show(job: Job, json: Json = False) -> None:
     """Show one job: its document, and where its media are."""
     with client_store() as (_, store):
         document = find(store, job)
+        turn = None if json else Outlook(store).turn(document)
     if json:
         print(as_json(document.fields))
         return
-    print(f"{plain(document.id.path)}: {stage(document.fields)}")
+    print(f"{plain(document.id.path)}: {stage(document.fields)}{f', {place(turn)}' if turn else ''}")
     for address in addresses(document.fields):
         print(plain(address))
     print(as_json(document.fields))
@@ -82,6 +98,14 @@ def _print_table(documents: list[Document]) -> None:
         print("No jobs.")
         return
     print_table(("Created", "Job", "State", "Prompt"), map(_row, documents))
+
+
+def _print_queue(store: Store) -> None:
+    """How much waits, and how long a job that came now would."""
+    waiting = store.queued(tuple(Collection))
+    seconds = pace.turn(waiting, Outlook(store).pace()).seconds
+    wait = "" if seconds is None else f"; a new one would begin in about {duration(seconds)}"
+    print(f"\n{waiting} queued{wait}")
 
 
 def _row(document: Document) -> tuple[str, str, str, str]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from daemon.core.job import Document, Fields, Status
+from daemon.core.pace import Turn
 from daemon.core.record import moment
 
 PIPE_WIDTH = 200  # columns
@@ -68,6 +69,19 @@ def stage(fields: Fields | None) -> str:
     if status == Status.FAILED:
         return f"failed: {shortened(fields.get('error_message', 'no reason given'), 200)}"
     return shortened(status, 20)
+
+
+def place(turn: Turn) -> str:
+    """A queued job's turn in words: 3 jobs before it, about 40 s."""
+    before = {0: "next in the queue", 1: "1 job before it"}.get(turn.before, f"{turn.before} jobs before it")
+    return before if turn.seconds is None else f"{before}, about {duration(turn.seconds)}"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it, roughly."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 1 else "1 s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def preview(fields: Fields | None) -> str | None:

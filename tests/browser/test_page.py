@@ -100,6 +100,28 @@ def test_a_running_job_is_cancelled_and_tried_again(page: Page, served: Served) 
     expect(page.get_by_text("Nothing has failed.")).to_be_visible()
 
 
+def test_a_job_that_waits_says_how_many_are_before_it(page: Page, served: Served) -> None:
+    """The one that was submitted here too, in its own place below the form; and when, once enough jobs have ended."""
+    rig = served.rig
+    for number in range(3):
+        made = {"result": {"finished_at": rig.store.now()}, "timings": {"total": 9.0}}
+        rig.client.set(
+            f"generations/u/images/done{number}", {"status": "completed", "created_at": SERVER_TIME, "easeld": made}
+        )
+    rig.device.hold()
+    rig.call("runs", prompt="runs", num_inference_steps=50)
+    until(lambda: bool(rig.device.calls), "the device has it")
+    rig.call("first", prompt="first", width=320)
+    live(page, served)
+    submit(page, "second")
+    rows = page.locator("#queue .row")
+    expect(rows).to_have_count(2)
+    expect(rows.nth(0)).to_contain_text(re.compile(r"Next, begins in about 3\.\d s · queued just now"))
+    expect(rows.nth(1)).to_contain_text(re.compile(r"1 before it, begins in about [67]\.\d s · queued just now"))
+    expect(page.locator("#mine")).to_contain_text("1 before it")
+    expect(page.locator("#queue-wait")).to_contain_text("of work at the pace of late")
+
+
 def test_failures_are_grouped_by_type_with_their_messages(page: Page, served: Served) -> None:
     """What a client reads in its document, the operator reads here."""
 

@@ -418,6 +418,19 @@ def test_what_is_queued_is_counted_by_collection(database: Database, store: Stor
     assert [store.queued([IMAGES]), store.queued([VIDEOS]), store.queued(BOTH)] == [3, 2, 5]
 
 
+def test_what_was_queued_before_a_time_is_counted(store: Store) -> None:
+    """The jobs before one in the queue: those of its very moment are not, nor what says no time at all."""
+    for minute in range(3):
+        write(store, image(f"i{minute}"), status="queued", created_at=OLD + timedelta(minutes=minute))
+    write(store, video("v"), status="queued", created_at=OLD)
+    write(store, image("number"), status="queued", created_at=1)
+    write(store, image("none"), status="queued")
+    write(store, image("p"), status="processing", created_at=OLD)
+    moments = [OLD, OLD + timedelta(microseconds=1), OLD + timedelta(minutes=2)]
+    assert [store.queued(BOTH, before=moment) for moment in moments] == [0, 2, 3]
+    assert store.queued([IMAGES], before=OLD + timedelta(days=1)) == 3
+
+
 def test_newest_is_one_status_newest_first(database: Database, store: Store) -> None:
     """Of both collections, up to a limit, all users' or one's; what has no ``created_at`` is not seen."""
     for minute in (3, 1, 2):

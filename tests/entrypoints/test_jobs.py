@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from daemon.adapters.sqlite import SqliteStore
-from daemon.core.job import Collection, JobId
+from daemon.core.job import SERVER_TIME, Changes, Collection, JobId
 from daemon.core.submission import submit
 from tests.entrypoints.conftest import COMMAND, QuickEaseld
 from tests.parts.process import killed_with_us
@@ -111,6 +111,25 @@ def listed(quick: QuickEaseld, *options: str) -> list[str]:
     """What ``jobs --json`` lists, oldest last."""
     lines = quick("jobs", "--json", *options).out.splitlines()
     return [json.loads(line)["path"].removeprefix("generations/") for line in lines]
+
+
+def test_a_queued_job_is_shown_with_its_place(quick: QuickEaseld) -> None:
+    """How many are before it; how long, once enough jobs have told how long they took. Of the whole queue too."""
+    for file in ("a", "b", "c"):
+        queue(quick, "alice", file)
+    assert quick("show", "alice/a").out.startswith("generations/alice/images/a: queued, next in the queue\n")
+    assert quick("show", "alice/b").out.startswith("generations/alice/images/b: queued, 1 job before it\n")
+    assert quick("jobs").out.endswith("\n3 queued\n")
+    assert "queued\n" not in quick("jobs", "--status", "failed").out
+    store = SqliteStore(quick.folder / "data" / "jobs.db")
+    for number in range(4):
+        done = JobId(user_id="bob", collection=Collection.IMAGES, file_uid=str(number))
+        made = {"result": {"finished_at": SERVER_TIME}, "timings": {"total": 240.0}}
+        fields = {"status": "completed", "created_at": SERVER_TIME, "easeld": made}
+        store.update(done, lambda *_, fields=fields: Changes(reason="test", fields=fields, create=True))
+    store.close()
+    assert ": queued, 2 jobs before it, about 3 min\n" in quick("show", "alice/c").out
+    assert quick("jobs").out.endswith("\n3 queued; a new one would begin in about 4 min\n")
 
 
 def test_following_prints_every_change_as_it_comes(quick: QuickEaseld) -> None:

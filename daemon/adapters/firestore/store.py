@@ -222,11 +222,16 @@ class FirestoreStore:
         asked = [queries.cancelling(self._client, collection) for collection in Collection]
         return self._reader.merged(asked, None, limit, None)
 
-    def queued(self, collections: Sequence[Collection]) -> int:
+    def queued(self, collections: Sequence[Collection], *, before: datetime | None = None) -> int:
         """How many documents are queued; an aggregation costs one read for each thousand counted."""
-        return sum(
-            self._reader.count(queries.by_name(self._client, collection, Status.QUEUED)) for collection in collections
-        )
+        client = self._client
+        asked = [
+            queries.by_name(client, collection, Status.QUEUED)
+            if before is None
+            else queries.created_before(queries.window(client, collection), before)
+            for collection in collections
+        ]
+        return sum(self._reader.count(query) for query in asked)
 
     # Time, hints, health
 

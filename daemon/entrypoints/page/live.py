@@ -15,6 +15,7 @@ from pydantic_core import to_json
 from daemon.chronicle import Minute
 from daemon.core.errors import StoreUnavailable
 from daemon.core.job import Collection, Document, JobId, Status
+from daemon.core.pace import seconds_per_job
 from daemon.core.record import holder
 from daemon.encode import jpeg
 from daemon.entrypoints.page import view
@@ -102,9 +103,12 @@ class Live:
         try:
             self._processing = self._store.newest(status=Status.PROCESSING, limit=LISTED)
             queued = self._store.window(list(Collection), limit=LISTED)
-            self._show("queue", {"depth": self._store.queued(list(Collection)), "jobs": self._jobs(queued)})
-            for name, status in (("results", Status.COMPLETED), ("failures", Status.FAILED)):
-                self._show(name, self._jobs(self._store.newest(status=status, limit=LISTED)))
+            completed = self._store.newest(status=Status.COMPLETED, limit=LISTED)
+            pace = seconds_per_job(completed, self._store.now())
+            depth = self._store.queued(list(Collection))
+            self._show("queue", {"depth": depth, "pace": _seconds(pace), "jobs": self._jobs(queued)})
+            self._show("results", self._jobs(completed))
+            self._show("failures", self._jobs(self._store.newest(status=Status.FAILED, limit=LISTED)))
             self._show("trouble", None)
         except StoreUnavailable as exc:
             self._show("trouble", f"The job store is away: {exc}")
@@ -175,6 +179,11 @@ class Live:
 def lease_left(held: Held) -> float:
     """Seconds until a lease ends unless it is renewed."""
     return max(0.0, held.lease_seconds - (time.monotonic() - held.renewed_at))
+
+
+def _seconds(pace: float | None) -> float | None:
+    """To two figures: a mean moves a little with every job."""
+    return None if pace is None else float(f"{pace:.2g}")
 
 
 def _rounded(size: int) -> int:

@@ -16,12 +16,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from daemon.core.job import TERMINAL, Collection, Fields, JobId, Refusal, Status, Why
+from daemon.core.pace import Turn
 from daemon.core.ports import Intake
 from daemon.core.record import Record
 from daemon.core.submission import ask_to_cancel
 from daemon.entrypoints.shim.access import Access
 from daemon.entrypoints.shim.answers import Refused, answer
 from daemon.entrypoints.shim.calls import Calls
+from daemon.outlook import Outlook
 
 STATUSES = {
     Status.QUEUED: "IN_QUEUE",
@@ -37,6 +39,11 @@ Submit = Callable[[Request], Awaitable[JobId]]
 
 def routes(store: Intake, calls: Calls, access: Access, submit: Submit) -> list[Route]:
     """The endpoints, on an open store; ``submit`` is what a call of ``runsync`` does."""
+    outlook = Outlook(store)
+
+    def look(job: JobId) -> tuple[Fields | None, Turn | None]:
+        document = store.read(job)
+        return document.fields, outlook.turn(document)
 
     def checked(request: Request) -> None:
         access.check(request, request.path_params["endpoint_id"])
@@ -47,10 +54,10 @@ def routes(store: Intake, calls: Calls, access: Access, submit: Submit) -> list[
         return answer({"id": encode(await submit(request)), "status": STATUSES[Status.QUEUED]})
 
     async def status(request: Request) -> Response:
-        """Where a job stands; with what it made, or why not, once it has ended."""
+        """Where a job stands: its place in the queue; with what it made, or why not, once it has ended."""
         checked(request)
-        document = await calls.run(partial(store.read, _job(request)))
-        return answer({"id": request.path_params["job_id"], **_state(document.fields)})
+        fields, turn = await calls.run(partial(look, _job(request)))
+        return answer({"id": request.path_params["job_id"], **_state(fields), **_place(turn)})
 
     async def cancel(request: Request) -> Response:
         """Ask for the end of a queued or running job."""
@@ -108,6 +115,14 @@ def _state(fields: Fields | None) -> dict[str, Any]:
     if status == Status.FAILED:
         state["error"] = fields.get("error_message", "")
     return state
+
+
+def _place(turn: Turn | None) -> dict[str, Any]:
+    """Fields of ours, for a job that waits: RunPod's SDK does not mind them."""
+    if turn is None:
+        return {}
+    wait = {} if turn.seconds is None else {"expected_wait_seconds": round(turn.seconds, 1)}
+    return {"position": turn.before + 1, **wait}
 
 
 def _health(store: Intake) -> dict[str, Any]:

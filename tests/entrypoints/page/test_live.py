@@ -65,6 +65,18 @@ def test_a_running_job_shows_its_steps_as_they_are_made(caller: Caller) -> None:
     assert running["parameters"]["model"] == "shapes"
 
 
+def test_the_queue_tells_at_which_pace_jobs_have_ended(caller: Caller) -> None:
+    """All workers' together; nothing while too few have ended."""
+    caller.rig.device.hold()
+    assert event(caller, "queue", lambda _: True)["pace"] is None
+    for number in range(3):
+        made = {"result": {"finished_at": caller.rig.store.now()}, "timings": {"total": 9.0}}
+        caller.rig.client.set(
+            f"generations/u/images/{number}", {"status": "completed", "created_at": SERVER_TIME, "easeld": made}
+        )
+    assert 3.0 <= event(caller, "queue", lambda queue: queue["pace"] is not None)["pace"] < 4.0
+
+
 def test_a_finished_picture_is_served_from_the_folder(caller: Caller) -> None:
     """Its address changes with each result; ranges work, as a video's player needs them."""
     caller.rig.until_status(caller.rig.call("done"), "completed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from daemon.core.job import Collection, Decide, Document, JobId
 from daemon.core.policy import Ticket
 from daemon.entrypoints.shim.jobs import decode, encode
 from tests.core.samples import POLICY, outcome
-from tests.entrypoints.shim.running import ENDPOINT, KEY, Shim, job_of, request
+from tests.entrypoints.shim.running import ENDPOINT, KEY, Shim, job_of, request, running
 from tests.parts.missing import skip_or_fail
 
 TOKEN = "the-claim"
@@ -62,6 +63,28 @@ def test_a_job_is_run_asked_for_and_handed_over(shim: Shim, endpoint: Any) -> No
     assert output["completed_at"] == output["modified"]
     assert "easeld" not in output
     assert endpoint.run({"input": fields}).status() == "COMPLETED", "the same request is no second generation"
+
+
+def test_a_job_that_waits_is_told_its_place(shim: Shim, endpoint: Any) -> None:
+    """Beside RunPod's fields, as long as it waits; the time too, once enough jobs have told how long they took."""
+    requests = [request() for _ in range(6)]
+    for fields in requests:
+        endpoint.run(fields)
+
+    def asked(fields: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = shim.http.get(f"/v2/{ENDPOINT}/status/{encode(job_of(fields))}").json()
+        return {name: value for name, value in answer.items() if name != "id"}
+
+    assert asked(requests[5]) == {"status": "IN_QUEUE", "position": 6}
+    for fields in requests[:4]:
+        take(shim, job_of(fields))
+        made = replace(outcome(job_of(fields)), timings={"total": 8.0})
+        decided(shim, job_of(fields), partial(lifecycle.complete, token=TOKEN, outcome=made))
+    assert "position" not in asked(requests[0])
+    with running(shim.store) as another:
+        answer = another.http.get(f"/v2/{ENDPOINT}/status/{encode(job_of(requests[4]))}").json()
+    assert (answer["status"], answer["position"]) == ("IN_QUEUE", 1)
+    assert 2.0 <= answer["expected_wait_seconds"] < 8.0  # four of 8 s that ended together: 2 s each
 
 
 def test_a_failed_job_says_why(shim: Shim, endpoint: Any) -> None:

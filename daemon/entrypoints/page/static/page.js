@@ -167,7 +167,6 @@ const legal = (address) => address.startsWith("page/media/") || address.startsWi
 const PHASES = { claimed: "Claimed, next on the device", loading: "Loading the model", encoding: "Encoding", uploading: "Uploading" };
 
 function stage(job) {
-  if (job.status === "queued") return "Waiting in the queue";
   if (job.status === "failed") return job.error_message || "Failed";
   if (job.status !== "processing") return job.status;
   const progress = job.progress;
@@ -221,13 +220,19 @@ function showRunning(jobs) {
   text($("running-count"), jobs.length || "");
 }
 
+// When a queued job begins; nothing of the time where nobody can tell.
+function turn(job) {
+  const { jobs, pace } = state.queue;
+  const before = jobs.findIndex((other) => other.path === job.path);
+  const wait = pace === null ? "" : `, begins in about ${duration((before + 1) * pace)}`;
+  return `${before ? `${before} before it` : "Next"}${wait}`;
+}
+
 function showQueue(queue) {
-  arrange($("queue"), queue.jobs, createCancel, (row, job) => updateRow(row, job, `Queued ${ago(job.created_at)}`));
+  arrange($("queue"), queue.jobs, createCancel, (row, job) => updateRow(row, job, `${turn(job)} · queued ${ago(job.created_at)}`));
   text($("queue-count"), queue.depth || "");
-  const last = state.minutes.slice(-5);
-  const ended = last.reduce((sum, minute) => sum + minute.completed + minute.failed, 0);
-  const waiting = queue.depth > 1 && ended > 0;
-  text($("queue-wait"), waiting ? `About ${duration((queue.depth * last.length * 60) / ended)} of work at this worker's pace` : "");
+  const waiting = queue.depth > 1 && queue.pace !== null;
+  text($("queue-wait"), waiting ? `About ${duration(queue.depth * queue.pace)} of work at the pace of late` : "");
 }
 
 function showFailures(jobs) {
@@ -392,7 +397,7 @@ function showMine() {
     updateRow(row, failed);
   });
   const job = of(state.running) || of(state.queue?.jobs);
-  if (job) arrange($("mine"), [job], createCancel, (row) => updateRow(row, job));
+  if (job) arrange($("mine"), [job], createCancel, (row) => updateRow(row, job, job.status === "queued" ? turn(job) : undefined));
 }
 
 // Figures and health
