@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
-from daemon.core.errors import Failed
+from daemon.core.errors import Failed, StoreUnavailable
 from daemon.core.job import SERVER_TIME, Collection
 from models.errors import GenerationFailed
 from tests.browser.conftest import Served
@@ -46,6 +46,36 @@ def test_an_empty_worker_says_so_everywhere(page: Page, served: Served) -> None:
         expect(page.get_by_text(words)).to_be_visible()
     expect(section(page, "health")).to_contain_text("Claiming jobs")
     expect(section(page, "health")).to_contain_text("hears changes")
+
+
+def test_what_is_not_known_yet_is_loading_and_not_empty(page: Page, served: Served) -> None:
+    """While the page connects, and where the store gives no answer from the beginning: nothing is claimed."""
+    assert served.rig.running is not None
+    store = served.rig.running.service.worker.publisher.store
+    answers = store.newest
+
+    def away(**_: object) -> None:
+        raise StoreUnavailable("no answer")
+
+    store.newest = away  # type: ignore[method-assign,assignment]
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/page/about", hold)
+    page.goto(served.address)
+    expect(page.locator("#connection")).to_have_text("Connecting…")
+    expect(page.get_by_text("Loading…")).to_have_count(4)
+    until(lambda: bool(page.evaluate("1") and held), "the page asks")
+    held.pop().continue_()
+    expect(page.get_by_role("alert")).to_have_text("The job store is away: no answer")
+    expect(page.get_by_text("Nothing runs.")).to_be_visible()  # this worker knows what it holds itself
+    expect(page.get_by_text("Loading…")).to_have_count(3)
+    store.newest = answers  # type: ignore[method-assign]
+    expect(page.get_by_text("No picture yet.")).to_be_visible()
+    expect(page.get_by_text("Loading…")).to_have_count(0)
+    expect(page.get_by_role("alert")).to_have_count(0)
 
 
 def test_a_prompt_becomes_a_picture_before_ones_eyes(page: Page, served: Served) -> None:
@@ -271,8 +301,6 @@ def test_dark_and_light_follow_the_system(page: Page, served: Served) -> None:
 
 def test_a_store_that_is_away_is_told_while_the_page_stays(page: Page, served: Served) -> None:
     """What was known stays shown under a line of trouble."""
-    from daemon.core.errors import StoreUnavailable
-
     served.rig.call("one", prompt="kept")
     live(page, served)
     expect(page.locator("#results .tile")).to_have_count(1)

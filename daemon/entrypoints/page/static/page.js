@@ -141,7 +141,9 @@ function arrange(parent, items, create, update) {
     update(child, item);
   }
   const empty = document.querySelector(`.empty[data-for="${parent.id}"]`);
-  if (empty) empty.hidden = items.length > 0;
+  if (!empty) return;
+  empty.textContent = empty.dataset.words; // before, nobody knew whether it is empty
+  empty.hidden = items.length > 0;
 }
 
 function ago(when) {
