@@ -12,6 +12,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from daemon.claiming import Claimer
 from daemon.core import lifecycle, plan, retry
@@ -28,6 +29,7 @@ from daemon.core.errors import (
 )
 from daemon.core.job import Document, JobId, Refusal, Status, Why
 from daemon.core.policy import Policy
+from daemon.core.record import Record
 from daemon.generation import Generation
 from daemon.heartbeat import Heartbeat
 from daemon.held import Held
@@ -122,7 +124,8 @@ class Worker:
         )
         self.metrics.batches.observe(sum(len(held.work.seeds) for held in batch))
         try:
-            frames = generation.frames(self.keeper)
+            with bound_contextvars(jobs=[held.id.path for held in batch]):  # for what a model says in the log
+                frames = generation.frames(self.keeper)
         except (LeaseLost, Interrupted):
             self._spawn_each(self.release, generation.members)
         except model_errors.DeviceLost as exc:
@@ -239,6 +242,8 @@ class Worker:
             if isinstance(seconds, float):
                 self.metrics.stages.labels(stage).observe(seconds)
         summary = {name: fields[name] for name in ("error_type", "error_message", "seed") if name in fields}
+        if (model := Record.of(fields).raw.get("model")) is not None:
+            summary["model"] = model
         log.info("job.ended", job=document.id.path, status=status, task=task, **summary, **more)
 
     def ended(self, document: Document) -> None:
@@ -253,6 +258,7 @@ class Worker:
     def _spawn(
         self,
         stage: Callable[..., None],
+        of: Held | JobId,
         *arguments: object,
         pool: ThreadPoolExecutor | None = None,
         within: float = CALL,
@@ -261,15 +267,16 @@ class Worker:
 
         What it does not expect is a defect, and stops the worker.
         """
+        job = (of.id if isinstance(of, Held) else of).path
 
         def run() -> None:
-            with self.vitals.working(within=within):
-                stage(*arguments)
+            with self.vitals.working(within=within), bound_contextvars(job=job):
+                stage(of, *arguments)
 
         def ended(future: Future[None]) -> None:
             self.stages.discard(future)
             if not future.cancelled() and (error := future.exception()) is not None:
-                log.error("worker.broken", stage=stage.__name__, exc_info=error)
+                log.error("worker.broken", stage=stage.__name__, job=job, exc_info=error)
                 self.shutdown.stop(f"{stage.__name__} failed: {error}", status=EXIT_BROKEN)
 
         future = (pool or self.closers).submit(run)

@@ -8,6 +8,9 @@ import pytest
 import structlog
 
 from daemon import log as logs
+from models.errors import GenerationFailed
+from models.spec import Call
+from tests.daemon.rig import Rig
 
 SECRET = "sk-1f0c"
 FORMS = pytest.mark.parametrize("as_json", [False, True], ids=["terminal", "json"])
@@ -75,3 +78,33 @@ def test_json_has_the_keys_that_cloud_logging_understands(capsys: pytest.Capture
         "status": "completed",
         "at": str(object),
     }
+
+
+def test_each_job_has_one_line_that_sums_it_up_and_its_path_is_everywhere(
+    rig: Rig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also in what a model says from deep below; the prompt is nowhere."""
+    logs.configure(level="debug", json=True)
+
+    def fail(_: Call) -> None:
+        structlog.get_logger("models").warning("memory.short")
+        raise GenerationFailed("the pipeline broke")
+
+    with rig.worker():
+        good = rig.call("good", prompt=SECRET, seed=7)
+        rig.until_status(good, "completed")
+        rig.device.trouble = fail
+        bad = rig.call("bad", prompt=SECRET)
+        rig.until_status(bad, "failed")
+    told = capsys.readouterr().err
+    lines = [json.loads(line) for line in told.splitlines()]
+    ends = {line["job"]: line for line in lines if line["message"] == "job.ended"}
+    assert sorted(ends) == [bad.path, good.path]
+    assert len(ends) == sum(line["message"] == "job.ended" for line in lines)
+    completed, failed = ends[good.path], ends[bad.path]
+    assert (completed["status"], completed["model"], completed["seed"]) == ("completed", "shapes", 7)
+    assert {"queued", "claim", "load", "generate", "encode", "upload", "total"} <= completed.keys()
+    assert (failed["status"], failed["error_type"], failed["error"]) == ("failed", "RuntimeError", "the pipeline broke")
+    [said] = [line for line in lines if line["message"] == "memory.short"]
+    assert said["jobs"] == [bad.path]
+    assert SECRET not in told
