@@ -172,3 +172,19 @@ def test_the_console_script_is_the_same_command(easeld: Easeld) -> None:
     script = Path(sys.executable).parent / "easeld"
     shown = subprocess.run([script, "--version"], capture_output=True, text=True, check=True, env=easeld.environment)
     assert shown.stdout == f"{version('easeld')}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("easeld sub", ["submit"]),
+        ("easeld jobs --sta", ["--status"]),
+        ("easeld jobs --status c", ["completed", "cancelled"]),
+    ],
+)
+def test_the_shell_completes_commands_options_and_values(easeld: Easeld, words: str, offered: list[str]) -> None:
+    """As the script that `--install-completion` puts in place asks for it."""
+    script = Path(sys.executable).parent / "easeld"
+    asked = {"_EASELD_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    shown = subprocess.run([script], capture_output=True, text=True, check=True, env=easeld.environment | asked)
+    assert shown.stdout.split() == offered
