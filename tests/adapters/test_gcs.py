@@ -9,6 +9,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+from urllib.request import urlopen
 
 import google_crc32c
 import pytest
@@ -193,6 +194,14 @@ def test_an_object_that_is_replaced_has_an_address_for_each_version(monkeypatch:
         assert query["v"] == ["7"]
         assert query.get("token") == parse_qs(urlsplit(blobs.address(NAME, MARK)).query).get("token")
         blobs.close()
+
+
+def test_an_address_with_a_version_is_the_objects(blobs: GcsBlobs, content: Path) -> None:
+    """The version is for the browser's cache: the server gives what is there."""
+    generation = blobs.put(NAME, content, placement(content))
+    with urlopen(blobs.address(NAME, MARK, version=1)) as answer:
+        assert answer.read() == b"picture"
+    assert blobs.address(NAME, MARK, version=generation) != blobs.address(NAME, MARK, version=1)
 
 
 def test_a_token_address_is_firebase_s_and_the_object_carries_the_token(
