@@ -12,7 +12,7 @@ from daemon.core.job import Collection, Document, Fields, JobId
 from daemon.core.life import asked
 from daemon.core.policy import Progress
 from daemon.core.record import Record, holder, moment
-from daemon.entrypoints.present import addresses
+from daemon.entrypoints.present import addresses, preview
 
 LONGEST = 2000  # characters of a text; the whole prompt is in the document
 MOST_MEDIA = 4  # of one job, by contract
@@ -21,8 +21,8 @@ DEFAULT_FRAMES = 16
 IMAGE_PARAMETERS = ("width", "height", "num_inference_steps", "guidance_scale", "num_images_per_prompt")
 VIDEO_PARAMETERS = ("video_width", "video_height", "num_frames", "fps", "num_inference_steps", "video_guidance_scale")
 
-Address = Callable[[Document], list[str]]
-"""Where the page finds a job's media."""
+Address = Callable[[Document, list[str]], list[str]]
+"""Where the page finds the media at these addresses of a document: those that it can show."""
 
 
 def job(document: Document, media: Address) -> dict[str, Any]:
@@ -44,7 +44,8 @@ def job(document: Document, media: Address) -> dict[str, Any]:
         "attempt": lease.attempt if lease else None,
         "parameters": parameters(document.id, fields),
         "timings": {_text(name): value for name, value in _map(record.raw.get("timings")).items() if _is_number(value)},
-        "media": media(document),
+        "media": media(document, addresses(fields)[:MOST_MEDIA]),
+        "preview_address": next(iter(media(document, [address])), None) if (address := preview(fields)) else None,
         "error_type": _text(fields.get("error_type")),
         "error_message": _text(fields.get("error_message")),
     }
@@ -94,12 +95,12 @@ def again(document: Document) -> dict[str, Any]:
     return values
 
 
-def embedded_media(document: Document) -> list[str]:
+def embedded_media(document: Document, named: list[str]) -> list[str]:
     """The page's own addresses of the files in the folder; they change with each result, so none is shown stale."""
     collection = document.id.collection
     suffix = "png" if collection is Collection.IMAGES else "mp4"
     made = []
-    for address in addresses(document.fields)[:MOST_MEDIA]:
+    for address in named:
         name = address.rpartition("/")[2]
         if name.endswith(f".{suffix}"):
             user = quote(document.id.user_id, safe="")
@@ -108,10 +109,10 @@ def embedded_media(document: Document) -> list[str]:
 
 
 def bucket_media(origins: tuple[str, ...]) -> Address:
-    """The addresses on the document, of these origins alone: a document may hold any."""
+    """The addresses of these origins alone: a document may hold any."""
 
-    def media(document: Document) -> list[str]:
-        return [found for found in addresses(document.fields)[:MOST_MEDIA] if found.startswith(origins)]
+    def media(_: Document, named: list[str]) -> list[str]:
+        return [address for address in named if address.startswith(origins)]
 
     return media
 

@@ -13,7 +13,7 @@ import pytest
 from daemon.core.job import SERVER_TIME, Collection, JobId
 from daemon.entrypoints import server
 from daemon.entrypoints.page import live
-from daemon.entrypoints.page.view import bucket_media, job
+from daemon.entrypoints.page.view import bucket_media, embedded_media, job
 from tests.daemon.rig import Rig, until
 from tests.entrypoints.page.conftest import Caller
 from tests.entrypoints.page.running import serving
@@ -169,7 +169,7 @@ def test_long_texts_are_cut(caller: Caller) -> None:
     """A list of jobs stays small, whatever is in them."""
     made = caller.rig.store.read(caller.rig.call("long"))
     fields = {**(made.fields or {}), "prompt": "x" * 100_000, "error_message": "y" * 100_000}
-    shown = job(replace(made, fields=fields), lambda _: [])
+    shown = job(replace(made, fields=fields), lambda *_: [])
     assert len(shown["prompt"]) == len(shown["error_message"]) == 2000
 
 
@@ -189,5 +189,16 @@ def test_media_of_a_bucket_are_shown_from_the_bucket_alone(caller: Caller) -> No
     """The document's own addresses, but of no other origin than the settings and the contract name."""
     made = caller.rig.store.read(caller.rig.call("one"))
     images = ["https://storage.googleapis.com/b/a.png", "https://storage.googleapis.com.evil.example/a.png", "data:,x"]
-    shown = bucket_media(("https://storage.googleapis.com/",))(replace(made, fields={"images": images}))
-    assert shown == images[:1]
+    media = bucket_media(("https://storage.googleapis.com/",))
+    assert job(replace(made, fields={"images": images}), media)["media"] == images[:1]
+
+
+def test_a_preview_that_another_worker_keeps_in_the_bucket_is_shown_from_there_alone(caller: Caller) -> None:
+    """By the same rule; where media are in a folder, only what is in this worker's memory is."""
+    made = caller.rig.store.read(caller.rig.call("one"))
+    ours = "https://storage.googleapis.com/b/generating/u/image/one_preview.jpg?v=1"
+    media = bucket_media(("https://storage.googleapis.com/",))
+    for address, shown in ((ours, ours), ("https://evil.example/one_preview.jpg", None), (7, None)):
+        document = replace(made, fields={"status": "processing", "progress": {"preview_url": address}})
+        assert job(document, media)["preview_address"] == shown
+        assert job(document, embedded_media)["preview_address"] is None

@@ -204,12 +204,11 @@ function updateRow(row, job, words) {
   else bar.removeAttribute("value");
   bar.setAttribute("aria-label", "Steps done");
   const preview = row.querySelector(".preview");
-  const serial = job.preview ?? null;
-  preview.hidden = serial === null;
-  if (serial !== null) {
-    const address = `page/preview?job=${encodeURIComponent(job.path)}&step=${Number(serial)}`;
-    if (preview.getAttribute("src") !== address) preview.src = address;
-  }
+  const serial = job.preview ?? null; // in the memory of this worker; another one may keep it in the bucket
+  const elsewhere = legal(job.preview_address ?? "") ? job.preview_address : null;
+  const address = serial === null ? elsewhere : `page/preview?job=${encodeURIComponent(job.path)}&step=${Number(serial)}`;
+  preview.hidden = address === null;
+  if (address !== null && preview.getAttribute("src") !== address) preview.src = address;
 }
 
 const createCancel = createRow("Cancel", "page/cancel", "Cancelled");
