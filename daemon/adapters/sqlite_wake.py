@@ -135,11 +135,13 @@ class Watcher:
     def _run(self) -> None:
         ringing = self._doorbell.listen()
         try:
-            with closing(self._connect()) as connection:
-                while not self._closed.is_set():
-                    with suppress(sqlite3.Error):  # no proof of life then
+            while not self._closed.is_set():
+                with suppress(sqlite3.Error), closing(self._connect()) as connection:  # no proof of life after an error
+                    self._data_version = None  # each connection counts by itself
+                    while not self._closed.is_set():
                         self._look(connection)
-                    self._wait(ringing[0] if ringing else None)
+                        self._wait(ringing[0] if ringing else None)
+                self._closed.wait(POLL)
         finally:
             if ringing:
                 ringing[0].close()

@@ -201,6 +201,20 @@ def test_a_closed_store_takes_its_socket_along(path: Path, open_store: Callable[
     assert "sqlite-watcher" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_a_listener_outlives_a_file_that_cannot_be_opened(
+    open_store: Callable[..., SqliteStore], path: Path, tmp_path: Path
+) -> None:
+    """A disk that is away for a moment, say: the watcher opens the file again."""
+    store, other, woken = open_store(), open_store(), threading.Event()
+    store.read(JOB)  # over a connection that stays open
+    path.parent.rename(tmp_path / "away")
+    store.listen([Collection.IMAGES], woken.set)
+    assert not woken.wait(0.5)
+    (tmp_path / "away").rename(path.parent)
+    write(other, JOB, status="queued")
+    assert woken.wait(20.0)
+
+
 def test_a_listener_that_raises_does_not_silence_the_others(open_store: Callable[..., SqliteStore]) -> None:
     """It is dead from then on and says so; the others go on."""
     store, woken, raised = open_store(), threading.Event(), threading.Event()
