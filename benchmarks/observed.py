@@ -121,7 +121,9 @@ def main() -> None:
     observe_encoding(recorder)
     shutdown = Shutdown()
     shutdown.listen()
-    kept = keeper.Keeper(cache_dir=settings.cache, device=settings.device, threads=settings.threads)
+    kept = keeper.Keeper(
+        cache_dir=settings.cache, device=settings.device, threads=settings.threads, speed=settings.speed
+    )
     service = compose.service(
         settings,
         Store(compose.open_store(settings), recorder),

@@ -62,7 +62,9 @@ def service(
     collections = list(Collection) if rules.fleet else [Collection.of(task) for task in rules.defaults]
     metrics, vitals = Metrics(worker=settings.worker), Vitals()
     store, blobs = ObservedStore(store, metrics=metrics, vitals=vitals), ObservedBlobs(blobs, vitals=vitals)
-    keeper = keeper or Keeper(cache_dir=settings.cache, device=settings.device, threads=settings.threads)
+    keeper = keeper or Keeper(
+        cache_dir=settings.cache, device=settings.device, threads=settings.threads, speed=settings.speed
+    )
     own_claims = _own_claims(settings)
     heartbeat = Heartbeat(
         interval=settings.heartbeat,

@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from daemon.core.errors import WrongSettings
+from models.spec import Attention, Compile, Speed
 
 CONFIG = "EASELD_CONFIG"  # the environment variable that names the TOML file
 
@@ -98,6 +99,23 @@ class Settings(BaseSettings):
         description="Fill every pipeline call to `max_batch` items, so that a seed gives the same bits whatever its "
         "neighbours; costs their time, and needs a `max_batch` that fits into memory.",
     )
+    compile: Compile = Field(
+        Compile.OFF,
+        description="`regional`: compile the blocks that a model repeats before its first job. That takes minutes once "
+        "and is kept in `cache`; it needs a C++ compiler, and Triton on CUDA.",
+    )
+    attention: Attention = Field(
+        Attention.DEFAULT,
+        description="How attention is computed, by diffusers' names; `flash`, `_flash_3`, `sage` and `xformers` need "
+        "their packages, and `sage` changes what a seed shows.",
+    )
+    channels_last: bool | None = Field(
+        None, description="Lay pictures out with their channels last in SDXL's convolutions. Default: on CUDA."
+    )
+    prompt_cache: int = Field(
+        64, ge=0, description="Encoded prompts of each model that are kept in the machine's memory, 4 MB at most each."
+    )
+    parallel_loading: bool = Field(True, description="Read a model's weights with several threads.")
     threads: int | None = Field(None, ge=1, description="Threads of PyTorch on the CPU. Default: PyTorch's choice.")
 
     lease: float = Field(60.0, ge=2.0, le=3600.0, description="How long a job stays ours without a sign of life.")
@@ -184,6 +202,17 @@ class Settings(BaseSettings):
     def blobs_kind(self) -> BlobsKind:
         """The blob store, the default decided."""
         return self.blobs or (BlobsKind.FOLDER if self.store is StoreKind.SQLITE else BlobsKind.GCS)
+
+    @property
+    def speed(self) -> Speed:
+        """How models are made fast on their device."""
+        return Speed(
+            compile=self.compile,
+            attention=self.attention,
+            channels_last=self.channels_last,
+            prompts_kept=self.prompt_cache,
+            parallel_loading=self.parallel_loading,
+        )
 
 
 def load(**overrides: object) -> Settings:

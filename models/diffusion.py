@@ -8,53 +8,82 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
 from models import device as devices
 from models import previews
-from models.errors import ModelMissing, OutOfMemory
+from models.encoded import Encoded
+from models.errors import BadOutput, DeviceUnfit, GenerationFailed, ModelMissing, OutOfMemory
 from models.failure import first_line, is_device_lost, is_out_of_memory, too_large, translate
 from models.guidance import PerItemGuidance
 from models.ladder import Ladder, Rung
 from models.pixels import frames_from, on_grid
 from models.prompts import heard
+from models.spec import Call, Item, Speed, Task
+from models.speed import apply
 
 if TYPE_CHECKING:
-    from models.spec import Call, Frames, Item, ModelSpec, OnStep
+    from models.spec import Frames, ModelSpec, OnStep
 
 
 class DiffusionModel(ABC):
     """A loaded diffusers pipeline. Implements ``models.spec.Resident``; a family says how to call its pipeline."""
 
     pipeline_class: type[Any]
+    network: str  # the pipeline's part that denoises
+    pictures: tuple[str, ...] = ()  # its parts that convolve over pictures
+    encodings: tuple[str, ...]  # what the pipeline calls the tensors of ``_encode``
 
-    def __init__(
-        self, *, spec: ModelSpec, folder: Path, device: torch.device, make_room: Callable[[], bool] = lambda: False
-    ) -> None:
-        """Load the pipeline from ``folder``, which is in diffusers' layout, onto ``device``.
+    @classmethod
+    def load(cls, *, spec: ModelSpec, folder: Path, device: torch.device, **others: Any) -> Self:
+        """Load the pipeline from ``folder``, which is in diffusers' layout, onto ``device``; others as below.
 
         The VAE is kept in float32 on every device: SDXL's overflows in half precision, and Wan's loses detail.
-        Only safetensors are read: the older format runs code on loading. ``make_room`` unloads something else from
-        the device, and tells whether there was anything.
+        Only safetensors are read: the older format runs code on loading.
 
         Raises:
             ModelMissing: the folder is not such a model, or incomplete.
+            DeviceUnfit: what ``speed`` asks for cannot be had on this device.
             torch.OutOfMemoryError, RuntimeError: as torch raises them while the weights move to the device.
         """
-        self._spec = spec
-        self._device = device
         dtypes = {"default": devices.dtype(device, spec.dtype), "vae": torch.float32}
         try:
-            self._pipeline = self.pipeline_class.from_pretrained(
+            pipeline = cls.pipeline_class.from_pretrained(
                 folder, dtype=dtypes, variant=spec.variant, use_safetensors=True, local_files_only=True
             )
         except Exception as error:
             if is_out_of_memory(error) or is_device_lost(error):
                 raise
             raise ModelMissing(f"Model {spec.name} cannot be loaded from {folder}: {first_line(error)}") from error
+        return cls(spec=spec, pipeline=pipeline, device=device, **others)
+
+    def __init__(
+        self,
+        *,
+        spec: ModelSpec,
+        pipeline: Any,
+        device: torch.device,
+        make_room: Callable[[], bool] = lambda: False,
+        speed: Speed = Speed(),  # noqa: B008 - it cannot change
+    ) -> None:
+        """Take a pipeline onto ``device``. ``make_room`` unloads something else from there, and tells whether it did.
+
+        Raises:
+            DeviceUnfit: what ``speed`` asks for cannot be had on this device.
+        """
+        self._spec = spec
+        self._device = device
+        self._pipeline = pipeline
         self._pipeline.to(device)
+        apply(
+            speed,
+            network=getattr(pipeline, self.network),
+            pictures=[getattr(pipeline, part) for part in self.pictures],
+            device=device,
+        )
+        self._texts = Encoded(self._encode, most=speed.prompts_kept)
         self._pipeline.set_progress_bar_config(disable=True)
         # One item at a time: decoding needs the most memory of all, and on a CPU it is no slower for that.
         self._pipeline.vae.enable_slicing()
@@ -92,6 +121,28 @@ class DiffusionModel(ABC):
                 if not self._make_room():
                     break
         raise lacking
+
+    def warm_up(self) -> None:
+        """Run once alone and once in company, so that what is compiled is so before the first job.
+
+        Raises:
+            DeviceUnfit: compiling fails here, with the reason.
+            OutOfMemory, DeviceLost: as in ``generate``.
+        """
+        width, height = int(self._spec.width.minimum), int(self._spec.height.minimum)
+        frames = 9 if self._spec.task is Task.TEXT2VIDEO else 1
+        item = Item(prompt="warm", negative_prompt="", seed=0, guidance_scale=5.0)
+        call = Call(width=width, height=height, steps=1, frames=frames, items=(item,))
+        try:
+            self.generate(call, lambda *_: None)
+            if self._spec.max_batch > 1:  # torch takes a batch of one for a case of its own, and all others for alike
+                self.generate(replace(call, items=(item, item)), lambda *_: None)
+        except BadOutput:  # what it looks like is no matter here
+            pass
+        except GenerationFailed as error:
+            failed: Any = error.__cause__ or error
+            reason = first_line(getattr(failed, "inner_exception", failed))  # torch's compiler wraps what it met
+            raise DeviceUnfit(f"{self._spec.name} cannot be compiled here, so set compile to off: {reason}") from error
 
     def _heard(self, call: Call) -> Call:
         """Return the call with the prompts that the model should get, having warned of what they lack."""
@@ -151,11 +202,11 @@ class DiffusionModel(ABC):
                 raise
             return {}  # nothing of the pipeline's state is replaced
 
+        guidance = PerItemGuidance([item.guidance_scale for item in call.items], self._device)
         try:
             decoded = self._decoded(
-                prompt=[item.prompt for item in call.items],
-                negative_prompt=[item.negative_prompt for item in call.items],
-                guidance_scale=PerItemGuidance([item.guidance_scale for item in call.items], self._device),
+                **self._prompts(call, guided=guidance > 1.0),
+                guidance_scale=guidance,
                 generator=[torch.Generator("cpu").manual_seed(item.seed) for item in call.items],
                 width=on_grid(call.width, self._spec.size_grid),
                 height=on_grid(call.height, self._spec.size_grid),
@@ -176,6 +227,15 @@ class DiffusionModel(ABC):
                 self._pipeline.maybe_free_model_hooks()
         return self._delivered(videos)
 
+    def _prompts(self, call: Call, *, guided: bool) -> dict[str, torch.Tensor]:
+        """The pipeline's arguments that stand for the prompts, and where it is guided for the negative ones."""
+        prompts = self._texts.of([item.prompt for item in call.items], self._device)
+        arguments = dict(zip(self.encodings, prompts, strict=True))
+        if guided:
+            negative = self._texts.of([item.negative_prompt for item in call.items], self._device)
+            arguments |= {f"negative_{name}": part for name, part in zip(self.encodings, negative, strict=True)}
+        return arguments
+
     def _forming(self, latents: torch.Tensor) -> Sequence[Frames]:
         """Small pictures of what latents are becoming; of a video, its middle."""
         if latents.ndim == 5:  # (items, channels, frames, rows, columns)
@@ -183,6 +243,10 @@ class DiffusionModel(ABC):
         if self._projection is None:
             self._projection = previews.measure(self._still, channels=latents.shape[1], device=latents.device)
         return previews.paint(latents, self._projection)
+
+    @abstractmethod
+    def _encode(self, text: str) -> tuple[torch.Tensor, ...]:
+        """Encode one prompt or negative prompt as the pipeline itself does, into what ``encodings`` names."""
 
     @abstractmethod
     def _most_tokens(self) -> int:

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 from models import weights
 from models.errors import DeviceLost, OutOfMemory
 from models.null import Null
-from models.spec import Family
+from models.spec import Compile, Family, Speed
+from models.speed import prepare
 
 if TYPE_CHECKING:
     import torch
 
+    from models.diffusion import DiffusionModel
     from models.spec import Memory, ModelSpec, OnLoad, Resident
 
 WORKING_MEMORY = 2 * 2**30  # bytes: what a call needs besides the weights, at the least
@@ -39,19 +41,22 @@ class Keeper:
         threads: int | None = None,
         local_files_only: bool = False,
         free_memory: Callable[[], int] | None = None,
+        speed: Speed = Speed(),  # noqa: B008 - it cannot change
     ) -> None:
         """Load nothing yet.
 
-        ``cache_dir`` is for built-in weights that are made here; ``device`` is as in ``models.device.choose``;
+        ``cache_dir`` is for what is made here, built-in weights and compiled code; ``device`` is as in
+        ``models.device.choose``;
         ``threads`` bounds what torch uses of a CPU, its own choice by default;
         ``local_files_only`` forbids fetching from the hub; ``free_memory`` tells the bytes left on the device, which
-        are the device's own figure by default.
+        are the device's own figure by default; ``speed`` holds for every model.
         """
         self._cache_dir = cache_dir
         self._wanted_device = device
         self._threads = threads
         self._local_files_only = local_files_only
         self._free_memory = free_memory
+        self._speed = speed
         self._device: torch.device | None = None
         self._residents: OrderedDict[str, Resident] = OrderedDict()  # the least recently used first
 
@@ -92,6 +97,7 @@ class Keeper:
     def _loaded(self, spec: ModelSpec, on_load: OnLoad) -> Resident:
         from models.quiet import quiet_libraries
 
+        prepare(self._speed, cache_dir=self._cache_dir)
         on_load(f"{spec.name}: starting torch and diffusers")
         quiet_libraries()
         from models import device as devices
@@ -111,7 +117,13 @@ class Keeper:
             on_load(f"{spec.name}: loading {size / 2**30:.1f} GiB of weights onto {device}")
             try:
                 make_room = partial(self._make_room, spec.name, device)
-                return _family(spec.family)(spec=spec, folder=folder, device=device, make_room=make_room)
+                model = _family(spec.family).load(
+                    spec=spec, folder=folder, device=device, make_room=make_room, speed=self._speed
+                )
+                if self._speed.compile is not Compile.OFF:
+                    on_load(f"{spec.name}: compiling, which takes minutes where it was not compiled before")
+                    model.warm_up()
+                return model
             except (RuntimeError, MemoryError) as error:
                 if is_device_lost(error):
                     raise DeviceLost(
@@ -148,7 +160,7 @@ class Keeper:
         release_memory(device)
 
 
-def _family(family: Family) -> Callable[..., Resident]:
+def _family(family: Family) -> type[DiffusionModel]:
     """Import the one family that is asked for: the others' classes take time to import as well."""
     match family:
         case Family.SDXL:

@@ -12,6 +12,8 @@ _DROPPED = {
     # The built-in model has the smallest of diffusers' decoders in the place of SDXL's own, on purpose.
     "diffusers.pipelines.pipeline_utils": "got <class 'diffusers.models.autoencoders.autoencoder_tiny",
     "diffusers.configuration_utils": "were passed to AutoencoderTiny, but are not expected",
+    # The operator has chosen one (models.spec.Attention), and the versions are pinned.
+    "diffusers.models.modeling_utils": "Attention backends are an experimental feature",
     # A long prompt is cut to what the text encoders read (models.sdxl says so); the line about it quotes the prompt.
     "diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl": "part of your input was truncated",
     "transformers.tokenization_utils_base": "Token indices sequence length is longer",

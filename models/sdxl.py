@@ -21,12 +21,22 @@ class StableDiffusionXL(DiffusionModel):
     """Makes pictures of the shape (height, width, 3)."""
 
     pipeline_class = StableDiffusionXLPipeline
+    network = "unet"
+    pictures = ("unet", "vae")
+    encodings = ("prompt_embeds", "pooled_prompt_embeds")
 
     @torch.no_grad()
     def _decoded(self, *, num_frames: int, **arguments: Any) -> torch.Tensor:  # noqa: ARG002 a picture is one frame
         """Decode here and not in the pipeline, which cannot decode half-precision latents with a float32 VAE."""
         latents = self._pipeline(**arguments, output_type="latent").images
         return self._still(latents).unsqueeze(1)
+
+    @torch.no_grad()
+    def _encode(self, text: str) -> tuple[torch.Tensor, ...]:
+        states, _, pooled, _ = self._pipeline.encode_prompt(
+            [text], device=self._device, do_classifier_free_guidance=False
+        )
+        return states, pooled
 
     def _most_tokens(self) -> int:
         return int(self._pipeline.tokenizer.model_max_length)

@@ -88,6 +88,42 @@ class Call:
     on_warning: OnWarning | None = field(default=None, compare=False, repr=False)
 
 
+class Compile(StrEnum):
+    """What torch compiles of a model before its first job."""
+
+    OFF = "off"
+    REGIONAL = "regional"  # the blocks that its network repeats: seconds to minutes once, and kept in the cache
+
+
+class Attention(StrEnum):
+    """How attention is computed, in diffusers' own names (``diffusers.models.attention_dispatch``).
+
+    Its kernels that are fetched from the hub while running are left out: they are code that nobody pinned.
+    """
+
+    DEFAULT = "default"  # the processor that diffusers itself chooses
+    NATIVE = "native"  # torch chooses among the four below
+    CUDNN = "_native_cudnn"
+    EFFICIENT = "_native_efficient"
+    TORCH_FLASH = "_native_flash"
+    MATH = "_native_math"
+    FLASH = "flash"  # the package flash-attn
+    FLASH_3 = "_flash_3"  # its third version, built from source for Hopper cards
+    SAGE = "sage"  # the package sageattention: eight bits, so a seed gives another picture
+    XFORMERS = "xformers"  # the package xformers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """How models are made fast on their device. Nothing here but ``Attention.SAGE`` changes what a seed shows."""
+
+    compile: Compile = Compile.OFF
+    attention: Attention = Attention.DEFAULT
+    channels_last: bool | None = None  # of convolutions over pictures; None: on CUDA
+    prompts_kept: int = 64  # encoded texts of each model: 0.3 MB of SDXL's and 4 MB of Wan's, in the machine's memory
+    parallel_loading: bool = True  # of weights that are in several files
+
+
 OnStep = Callable[[int, int], None]
 """``on_step(step, steps)`` is called after each denoising step, 1-based. Whatever it raises stops the call at once and
 reaches the caller unchanged; the model stays usable."""

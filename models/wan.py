@@ -18,10 +18,22 @@ class Wan(DiffusionModel):
     """Makes videos of the shape (frames, height, width, 3)."""
 
     pipeline_class = WanPipeline
+    network = "transformer"
+    encodings = ("prompt_embeds",)
 
     def _decoded(self, *, num_frames: int, **arguments: Any) -> torch.Tensor:
         decoded: torch.Tensor = self._pipeline(**arguments, num_frames=num_frames, output_type="pt").frames
         return decoded
+
+    @torch.no_grad()
+    def _encode(self, text: str) -> tuple[torch.Tensor, ...]:
+        states, _ = self._pipeline.encode_prompt(
+            [text],
+            do_classifier_free_guidance=False,
+            max_sequence_length=self._most_tokens(),
+            device=self._device,
+        )
+        return (states,)
 
     def _most_tokens(self) -> int:
         return 512  # what its pipeline reads unless it is told otherwise

@@ -175,7 +175,7 @@ def test_half_precision_gives_nearly_the_same_picture(
     from models.sdxl import StableDiffusionXL
 
     monkeypatch.setattr("models.device.dtype", lambda device, name: getattr(torch, name))
-    half = StableDiffusionXL(
+    half = StableDiffusionXL.load(
         spec=dataclasses.replace(image_model.spec, dtype=name),
         folder=random_weights("shapes"),
         device=torch.device("cpu"),
