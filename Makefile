@@ -23,13 +23,14 @@ NOT_TESTED := build/not-tested.txt
 # Demo and tests show the same on every machine, so they never touch an accelerator.
 export EASELD_DEVICE := cpu
 
-.PHONY: help install demo shim-bench test chaos browser-test model-check bench check lint format types rooms wheel paths systemd-check image-check fix clean
+.PHONY: help install demo shim-bench test chaos browser-test model-check bench peers check lint format types rooms wheel paths systemd-check image-check fix clean
 
 help:
 	@echo "make demo    install, then make one image and one video with the small built-in models"
 	@echo "make test    the whole suite, with a real Firestore emulator and Cloud Storage server, and coverage"
 	@echo "make model-check  200 prompts through the built-in image model, and what its pictures show"
 	@echo "make bench   what the queue costs, against bare loops and bare writes (BENCH=quick: a glimpse)"
+	@echo "make peers   install what row d of the bench compares with; downloads, never needed otherwise"
 	@echo "make shim-bench  calls a second that the shim takes, beside runpod's own local server and bare writes"
 	@echo "make browser-test  the operator page in a real browser; installs Debian's Chromium where it is missing"
 	@echo "make chaos   5,000 jobs while workers are killed and networks cut: nothing lost, nothing twice (CHAOS=short: minutes)"
@@ -88,6 +89,10 @@ model-check: $(DEVELOPMENT)
 
 bench: $(DEVELOPMENT)
 	@$(BIN)/python -m benchmarks
+
+# Row d compares with them where they are installed, each in an environment of its own under build/peers.
+peers: $(DEVELOPMENT)
+	@$(BIN)/python -m benchmarks.peer
 
 browser-test: $(DEVELOPMENT)
 	@make/chromium.sh

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.paired import QUICK, ROUNDS
 from benchmarks.parts import Parts
 
-ROWS = ("a", "b", "c", "e", "f")
+ROWS = ("a", "b", "c", "d", "e", "f")
 
 
 def main() -> int:
