@@ -12,8 +12,8 @@ from benchmarks import peer
 def test_a_peer_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its row is left out with these words."""
     monkeypatch.setattr(peer, "ENVIRONMENTS", tmp_path)
-    for start in (lambda: peer.litserve(8), peer.runpod, lambda: peer.celery(tmp_path)):
-        with pytest.raises(peer.PeerMissing, match="is not installed: make peers"), start():
+    for its in (peer.litserve(8), peer.runpod(), peer.celery(tmp_path)):
+        with pytest.raises(peer.PeerMissing, match="is not installed: make peers"), its:
             pass
 
 

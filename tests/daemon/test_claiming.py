@@ -1,0 +1,141 @@
+"""How little a claim asks of the store, and a first upload of the bucket."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from threading import Barrier, Event
+from typing import Any
+
+import pytest
+
+from daemon import claiming, settings
+from daemon.claiming import Claimer
+from daemon.compose import policy
+from daemon.core import lifecycle
+from daemon.core.job import Collection, Decide, Document, JobId, Refusal
+from daemon.core.policy import Ticket
+from models.catalog import BUILTIN
+from tests.daemon.rig import Rig, until
+
+BATCH = 4
+
+
+class Counted:
+    """A store or a bucket that counts what it is asked, and lets a test have a word in every claim."""
+
+    def __init__(self, it: Any) -> None:
+        self._it = it
+        self.calls: Counter[str] = Counter()
+        self.in_claim: Callable[[], object] = lambda: None
+
+    def claim(self, document: Document, decide: Decide) -> Document | Refusal:
+        self.in_claim()
+        result: Document | Refusal = self._it.claim(document, decide)
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls[name] += 1
+        return getattr(self._it, name)
+
+
+@pytest.fixture(name="store")
+def _store(rig: Rig) -> Counted:
+    return Counted(rig.store)
+
+
+@pytest.fixture(name="claimer")
+def _claimer(store: Counted) -> Claimer:
+    return Claimer(
+        store,
+        policy(settings.load(), BUILTIN),
+        worker="w",
+        collections=[Collection.IMAGES],
+        listener_alive=lambda: True,
+        ended=lambda _: None,
+        max_batch=BATCH,
+    )
+
+
+def names(claimer: Claimer) -> set[str]:
+    """The jobs of the next batch."""
+    return {held.id.file_uid for held in claimer.next(Event())}
+
+
+def test_the_jobs_of_a_batch_are_claimed_at_the_same_time(rig: Rig, store: Counted, claimer: Claimer) -> None:
+    """Each claim waits here for the three others: one after another, none would ever be done."""
+    called = {rig.call(str(number)).file_uid for number in range(BATCH)}
+    store.in_claim = partial(Barrier(BATCH).wait, 10.0)
+    assert names(claimer) == called
+
+
+def test_one_look_at_the_queue_serves_several_batches(rig: Rig, store: Counted, claimer: Claimer) -> None:
+    """Without one job being claimed twice or left out, and in the order in which they came."""
+    called = [rig.call(f"{number:02}").file_uid for number in range(4 * BATCH)]
+    batches = [names(claimer) for _ in range(4)]
+    assert batches == [set(called[start : start + BATCH]) for start in range(0, len(called), BATCH)]
+    assert store.calls["window"] == 1  # the first batch is of the sweep, which every worker begins with
+
+
+def test_what_a_look_left_over_is_not_claimed_from_for_long(
+    rig: Rig, store: Counted, claimer: Claimer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older job may have come since, of another model's turn or after its lease: the queue is looked at again."""
+    monkeypatch.setattr(claiming, "FRESH", 0.0)
+    for number in range(4 * BATCH):
+        rig.call(str(number))
+    for _ in range(4):
+        assert len(names(claimer)) == BATCH
+    assert store.calls["window"] == 3
+
+
+def test_a_worker_that_loses_a_claim_looks_again(rig: Rig, store: Counted, claimer: Claimer) -> None:
+    """Another one is after the same jobs, and what was left over is theirs by now."""
+    called = [rig.call(f"{number:02}") for number in range(6 * BATCH)]
+    for _ in range(2):  # of the sweep, and of the first look
+        names(claimer)
+    ticket = Ticket(worker="other", token="other", seed=1)
+    take = partial(lifecycle.take, policy=policy(settings.load(), BUILTIN), ticket=ticket)
+    taken = called[2 * BATCH : 3 * BATCH]
+    for job in taken:
+        assert isinstance(rig.store.claim(rig.store.read(job), take), Document)
+    assert names(claimer) == {job.file_uid for job in called[3 * BATCH : 4 * BATCH]}
+    assert store.calls["window"] == 1
+    assert len(names(claimer)) == BATCH
+    assert store.calls["window"] == 2
+
+
+def test_the_first_claim_of_a_life_looks_for_nothing_in_the_bucket(rig: Rig) -> None:
+    """The condition of its write tells that nothing was there; nothing is cleaned up behind it."""
+    bucket = rig.blobs = Counted(rig.blobs)
+    job = rig.call("a", num_images_per_prompt=2)
+    with rig.worker():
+        rig.until_status(job, "completed")
+    assert bucket.calls["put"] == 2
+    assert bucket.calls["look"] == bucket.calls["delete"] == 0
+
+
+def test_where_something_is_in_the_way_it_is_looked_at_and_the_rest_cleaned_up(rig: Rig) -> None:
+    """A document written anew has the objects of its earlier life in its bucket: one is replaced, one removed."""
+    job = rig.call("a", num_images_per_prompt=2)
+    with rig.worker():
+        rig.until_status(job, "completed")
+    bucket = rig.blobs = Counted(rig.blobs)
+    rig.set_anew(job, width=256, height=256, num_inference_steps=10)
+    with rig.worker(settling=0.0):
+        rig.until_status(job, "completed")
+        until(lambda: bucket.look("generating/u/image/a_1.png") is None, "the old object is removed")
+    assert bucket.look("generating/u/image/a.png") is not None
+    assert rig.fields(job)["image_count"] == 1
+
+
+def test_a_job_beside_has_a_name_of_its_own(rig: Rig, claimer: Claimer) -> None:
+    """A batch takes no job twice, though the sweep and the window both show it."""
+    job: JobId = rig.call("only")
+    assert names(claimer) == {job.file_uid}
+    stopped = Event()
+    threading.Timer(0.3, stopped.set).start()
+    threading.Timer(0.4, claimer.wake.set).start()
+    assert claimer.next(stopped) == []
