@@ -100,7 +100,7 @@ class Side:
             self.run()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-        except (ModelError, torch.OutOfMemoryError) as error:
+        except (ModelError, RuntimeError) as error:
             self.trouble = str(error).partition("\n")[0]
             gc.collect()
             devices.release_memory(device)
@@ -124,6 +124,8 @@ def _peak(device: torch.device) -> int:
 def plain(work: Work, device: torch.device, cache: Path) -> Side:
     """Diffusers' own pipeline as its documentation calls it, its result thrown away."""
     pipeline = work.build(device, cache).to(device)
+    if not work.video:  # its weights are published in half precision, and it raises the decoder's while it decodes
+        pipeline.vae.to(pipeline.unet.dtype)
     pipeline.set_progress_bar_config(disable=True)
     arguments: dict[str, Any] = {
         "prompt": PROMPT,

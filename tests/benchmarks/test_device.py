@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,35 @@ def test_what_the_time_does_not_reach_is_said(capsys: pytest.CaptureFixture[str]
     """Nothing is made up."""
     device.main(["--tiny", "--what", "sdxl", "--seconds", "0"])
     assert "device sdxl plain: not reached in the time given" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("process_as_before")
+@pytest.mark.filterwarnings("ignore:`upcast_vae` is deprecated:FutureWarning")  # the pipeline's own call
+def test_what_is_made_for_a_card_runs_in_its_precisions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The makers of the full-size models, made narrow and shallow: half precision, the decoder in float32."""
+    small = {"num_hidden_layers": 2}
+    monkeypatch.setattr(device_models, "CLIP_L", device_models.CLIP_L | small)
+    monkeypatch.setattr(device_models, "CLIP_BIG_G", device_models.CLIP_BIG_G | small)
+    unet = {"block_out_channels": (32, 64, 64), "transformer_layers_per_block": 1, "attention_head_dim": (1, 2, 2)}
+    monkeypatch.setattr(device_models, "SDXL_UNET", device_models.SDXL_UNET | unet)
+    monkeypatch.setattr(device_models, "SDXL_VAE", device_models.SDXL_VAE | {"block_out_channels": (32,) * 4})
+    wan = {"num_attention_heads": 2, "attention_head_dim": 12, "ffn_dim": 64, "num_layers": 1}
+    monkeypatch.setattr(device_models, "WAN_TRANSFORMER", wan)
+    text = {"d_ff": 64, "num_heads": 2, "vocab_size": 512}
+    monkeypatch.setattr(device_models, "WAN_TEXT", device_models.WAN_TEXT | text)
+    monkeypatch.setattr(device_models, "AutoencoderKLWan", lambda: AutoencoderKLWan(base_dim=8))
+    cpu = torch.device("cpu")
+    full = device.works(tiny=False, steps=1)
+    for what, little in device.works(tiny=True, steps=1).items():
+        work = replace(full[what], call=replace(little.call, steps=1))
+        pipeline = work.build(cpu, tmp_path)
+        assert getattr(pipeline, work.model.network).dtype in {torch.float16, torch.bfloat16}
+        assert pipeline.vae.dtype is torch.float32
+        model = work.model(spec=work.spec, pipeline=pipeline, device=cpu)
+        for side in (device.plain(work, cpu, tmp_path), device.ours("ours", work, model, 0, items=2)):
+            side.measure(cpu)
+            assert side.trouble == ""
+            assert len(side.seconds) == 1
 
 
 def test_the_models_have_their_published_sizes() -> None:
