@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from daemon.core.errors import StoreUnavailable
 from daemon.core.job import Collection, Document, JobId, Status
 from daemon.core.pace import Turn, seconds_per_job, turn
 from daemon.core.ports import Store
@@ -27,11 +28,7 @@ class Outlook:
         self._turns: OrderedDict[JobId, tuple[float, Turn]] = OrderedDict()
 
     def turn(self, document: Document) -> Turn | None:
-        """When its turn comes; ``None`` where it does not wait, or does not say since when.
-
-        Raises:
-            StoreUnavailable: the store is away.
-        """
+        """When its turn comes; ``None`` where it does not wait, or nobody can tell: it is no more than a courtesy."""
         fields = document.fields or {}
         created = moment(fields.get("created_at"))
         if fields.get("status") != Status.QUEUED or created is None:
@@ -39,8 +36,12 @@ class Outlook:
         known = self._turns.get(document.id)
         if known is not None and self._clock() - known[0] < FRESH_TURN:
             return known[1]
-        found = turn(self._store.queued(tuple(Collection), before=created), self.pace())
+        try:
+            found = turn(self._store.queued(tuple(Collection), before=created), self.pace())
+        except StoreUnavailable:
+            return None
         self._turns[document.id] = (self._clock(), found)
+        self._turns.move_to_end(document.id)
         while len(self._turns) > REMEMBERED:
             self._turns.popitem(last=False)
         return found

@@ -19,12 +19,13 @@ import structlog
 
 from daemon import encode
 from daemon.core import lifecycle
-from daemon.core.errors import BlobsUnavailable, Interrupted, LeaseLost, Retryable, StoreUnavailable
+from daemon.core.errors import BlobsUnavailable, Interrupted, LeaseLost, Rejected, Retryable, StoreUnavailable
 from daemon.core.job import Document, JobId
 from daemon.core.objects import (
     ContentType,
     Mark,
     Present,
+    StoredObject,
     all_names,
     check_name,
     is_orphan,
@@ -95,7 +96,7 @@ class Publisher:
         """
         # By name, because a listing would find other documents' too.
         preview = preview_name(job, prefix=self.prefix)
-        found_objects = [self.blobs.look(name) for name in (all_names(job, prefix=self.prefix) if media else [preview])]
+        found_objects = [self._look(name) for name in (all_names(job, prefix=self.prefix) if media else [preview])]
         ours = [
             (found, mark)
             for found in found_objects
@@ -107,6 +108,12 @@ class Publisher:
             orphan = is_orphan(mark, fields, preview=found.name == preview)
             if orphan or (fields is None and mark.token == token):
                 self.blobs.delete(found.name, found.generation)
+
+    def _look(self, name: str) -> StoredObject | None:
+        try:
+            return self.blobs.look(name)
+        except Rejected:  # too long a name for this bucket: nothing can be there
+            return None
 
     def _encode(self, held: Held, index: int, frames: Frames, folder: Path) -> Path:
         path, about = folder / str(index), self.provenance.in_file(held.work, index)

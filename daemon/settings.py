@@ -113,7 +113,7 @@ class Settings(BaseSettings):
         None, description="Lay pictures out with their channels last in SDXL's convolutions. Default: on CUDA."
     )
     prompt_cache: int = Field(
-        64, ge=0, description="Encoded prompts of each model that are kept in the machine's memory, 4 MB at most each."
+        64, ge=0, description="Encoded prompts of each model that are kept in the machine's memory, 8 MB at most each."
     )
     parallel_loading: bool = Field(True, description="Read a model's weights with several threads.")
     threads: int | None = Field(None, ge=1, description="Threads of PyTorch on the CPU. Default: PyTorch's choice.")

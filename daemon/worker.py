@@ -136,12 +136,13 @@ class Worker:
         else:
             for held, pictures in frames:
                 self.room.finishing(+1)
-                within = CALL + self.step_limit([held])  # encoding one picture or video, or a call: each gives a sign
+                within = CALL + self.step_limit([held])  # each call of a remote gives a sign; encoding takes less
                 self._spawn(self.finish, held, pictures, pool=self.finishers, within=within)
 
     def _fail_or_split(self, members: Sequence[Held], error: model_errors.ModelError) -> None:
         """End a job that cannot be generated. In a batch halving finds it, and the others succeed."""
-        if len(members) > 1 and not isinstance(error, model_errors.ModelMissing):
+        about_model = isinstance(error, model_errors.ModelMissing | model_errors.DeviceUnfit)
+        if len(members) > 1 and not about_model:
             log.warning("batch.split", jobs=[held.id.path for held in members], error=str(error))
             middle = len(members) // 2
             for half in (members[:middle], members[middle:]):
@@ -303,7 +304,7 @@ class Worker:
 
 def job_error(error: model_errors.ModelError) -> JobError:
     """A model's error as the job's, with what its reader can do."""
-    if isinstance(error, model_errors.ModelAway):
+    if isinstance(error, model_errors.ModelAway | model_errors.DeviceUnfit):  # another worker may do better
         return Retryable(str(error), error_type="ModelNotAvailable")
     if isinstance(error, model_errors.ModelMissing):
         return JobError(str(error), error_type="ModelNotAvailable")

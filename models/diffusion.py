@@ -135,6 +135,9 @@ class DiffusionModel(ABC):
         call = Call(width=width, height=height, steps=1, frames=frames, items=(item,))
         try:
             self.generate(call, lambda *_: None)
+            self.generate(
+                replace(call, items=(replace(item, guidance_scale=1.0),)), lambda *_: None
+            )  # half as many rows
             if self._spec.max_batch > 1:  # torch takes a batch of one for a case of its own, and all others for alike
                 self.generate(replace(call, items=(item, item)), lambda *_: None)
         except BadOutput:  # what it looks like is no matter here

@@ -120,7 +120,9 @@ class Speed:
     compile: Compile = Compile.OFF
     attention: Attention = Attention.DEFAULT
     channels_last: bool | None = None  # of convolutions over pictures; None: on CUDA
-    prompts_kept: int = 64  # encoded texts of each model: 0.3 MB of SDXL's and 4 MB of Wan's, in the machine's memory
+    prompts_kept: int = (
+        64  # encoded texts of each model: 0.3 MB of SDXL's and 4 MB of Wan's in half precision, in the machine's memory
+    )
     parallel_loading: bool = True  # of weights that are in several files
 
 

@@ -57,7 +57,9 @@ def _attend(network: Any, attention: Attention, device: torch.device) -> None:
         dispatched(network)
         network.set_attention_backend(attention.value)
         little = torch.ones(1, 64, 2, 64, dtype=network.dtype, device=device)
-        dispatch_attention_fn(little, little, little, backend=attention.value)
+        attended = dispatch_attention_fn(little, little, little, backend=attention.value)
+        if not torch.isfinite(attended).all():  # which waits for the device, too
+            raise RuntimeError("it computes no numbers")
     except (RuntimeError, ValueError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise DeviceUnfit(f"Attention {attention.value!r} cannot be had on {device}: {reason}") from error

@@ -18,7 +18,7 @@ from daemon.own_claims import OwnClaims
 from daemon.serving import policy
 from daemon.shutdown import EXIT_BROKEN, EXIT_DEVICE
 from models.catalog import BUILTIN
-from models.errors import DeviceLost
+from models.errors import DeviceLost, DeviceUnfit, GenerationFailed
 from models.spec import Call
 from tests.daemon.rig import Rig, until
 
@@ -50,6 +50,39 @@ def _wrapped(rig: Rig) -> Wrapped:
     wrapped = Wrapped(rig.store)
     rig.store = wrapped  # type: ignore[assignment]  # it passes every other call on
     return wrapped
+
+
+@pytest.mark.parametrize("length", [230, 245, 249])
+def test_a_long_name_does_not_stop_the_worker_that_cleans_up(rig: Rig, length: int) -> None:
+    """Its picture's name just fits into a folder, and the names of others that it may have had do not."""
+    long, other = rig.call("a" * length), rig.call("other")
+
+    def fail(_call: Call) -> None:
+        raise GenerationFailed("no")
+
+    rig.device.trouble = fail
+    with rig.worker(max_batch=1) as running:
+        rig.until_status(long, "failed")
+        rig.until_status(other, "failed")
+        until(lambda: not running.service.worker.busy, "it has cleaned up")
+        assert not running.shutdown.draining.is_set()
+
+
+def test_a_model_that_this_device_cannot_run_is_left_to_another(rig: Rig) -> None:
+    """Its jobs are put off and not split: nothing is wrong with them."""
+    loads: list[None] = []
+
+    def load() -> None:
+        loads.append(None)
+        raise DeviceUnfit("attention cannot be had here")
+
+    with rig.worker(max_batch=4) as running:
+        until(lambda: running.service.vitals.idle_reason() is None, "the worker claims")
+        rig.device.load = load
+        jobs = [rig.call(name) for name in "abcd"]
+        until(lambda: all("not_before" in rig.fields(job).get("easeld", {}) for job in jobs), "all are put off")
+    assert len(loads) <= len(jobs)
+    assert {rig.status(job) for job in jobs} == {"queued"}
 
 
 @pytest.mark.parametrize("corner", ["queued", "cancelled", "expired", "own"])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from daemon.core.errors import StoreUnavailable
 from daemon.core.job import SERVER_TIME, Document, JobId
 from daemon.core.pace import Turn
 from daemon.outlook import FRESH_TURN, REMEMBERED, Outlook
@@ -74,3 +75,14 @@ def test_who_asks_often_costs_no_more_reads(rig: Rig) -> None:
         other = JobId(user_id="u", collection=document.id.collection, file_uid=str(number))
         outlook.turn(replace(document, id=other))
     assert len(outlook._turns) == REMEMBERED
+
+
+def test_a_store_that_cannot_count_costs_no_answer(rig: Rig) -> None:
+    """The place is a courtesy: whoever has the document goes on without."""
+    job = queued(rig, "a")
+
+    class Busy:
+        def queued(self, *_: object, **__: object) -> int:
+            raise StoreUnavailable("busy")
+
+    assert Outlook(Busy()).turn(job) is None  # type: ignore[arg-type]  # it is asked for nothing else

@@ -37,12 +37,13 @@ class Live:
     thread beside, so that a store that is away stops nothing else. The last answer stays shown, with a word of trouble.
     """
 
-    def __init__(self, worker: Service, media: view.Address, *, name: str, every: float) -> None:
+    def __init__(self, worker: Service, media: view.Address, *, name: str, every: float, previews: bool = True) -> None:
         self._store = worker.worker.publisher.store
         self._worker = worker
         self._media = media
         self._name = name
         self._every = every
+        self._previews = previews  # they may be there for the bucket alone
         self._sections: dict[str, bytes] = {}
         self._processing: list[Document] = []
         self._asked: Future[None] | None = None
@@ -138,11 +139,13 @@ class Live:
         return view.live(
             view.job(held.document, self._media),
             held.progress,
-            preview=held.progress.step if held.preview is not None else None,
+            preview=held.progress.step if self._previews and held.preview is not None else None,
         )
 
     def preview(self, job: JobId) -> bytes | None:
         """What a job that runs here is making, as JPEG."""
+        if not self._previews:
+            return None
         picture = next((one.preview for one in self._worker.heartbeat.held() if one.id == job), None)
         return None if picture is None else jpeg(picture)
 

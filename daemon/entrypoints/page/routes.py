@@ -65,7 +65,7 @@ class _Page:
         self._store = worker.worker.publisher.store
         self._worker = worker
         self._guard = guard
-        self._live = Live(worker, media, name=settings.worker, every=every)
+        self._live = Live(worker, media, name=settings.worker, every=every, previews=settings.previews)
         self._folder = settings.data / "media" / settings.prefix
         self._headers = {
             "Content-Security-Policy": "; ".join(
