@@ -1,4 +1,4 @@
-"""``python -m models.builtin.train.report --run DIR --out docs/builtin`` draws the loss curve and a grid of samples."""
+"""``python -m models.builtin.train.report --run DIR --out docs/builtin``: loss curve, samples, four pictures."""
 
 from __future__ import annotations
 
@@ -31,14 +31,17 @@ PROMPTS = (
     ("a circle on a white background", ""),
     ("a circle on a white background", "red circle"),
 )
+ALONE = {"circle": 0, "star": 1, "triangles": 4, "pair": 8}
+"""Pictures that get a file of their own, for the README: its name, and which of the prompts."""
 SIDE = 256  # pixels
+SHADES = 256  # of which a file consists: enough for flat colours and captions, and it makes files small
 COLUMNS = 4
 CAPTION = 30  # pixels
 WIDTH, HEIGHT, MARGIN = 720, 300, 48  # of the loss curve, in pixels
 
 
 def main() -> None:
-    """Draw both into the folder ``--out``."""
+    """Draw them into the folder ``--out``."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--run", type=Path, required=True, help="folder that training wrote")
     parser.add_argument("--out", type=Path, required=True)
@@ -54,9 +57,14 @@ def main() -> None:
         Item(prompt=prompt, negative_prompt=negative, seed=seed, guidance_scale=7.5)
         for seed, (prompt, negative) in enumerate(PROMPTS)
     ]
-    _grid([Image.fromarray(picture) for picture in draw(spec, items, side=SIDE, steps=20)]).save(
-        arguments.out / "samples.png", optimize=True
-    )
+    pictures = [Image.fromarray(picture) for picture in draw(spec, items, side=SIDE, steps=20)]
+    _save(_grid(pictures), arguments.out / "samples.png")
+    for name, index in ALONE.items():
+        _save(pictures[index], arguments.out / f"{name}.png")
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    picture.quantize(SHADES, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def _curve(points: list[tuple[int, float]]) -> str:
