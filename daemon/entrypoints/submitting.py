@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -55,9 +56,12 @@ def submit_each(store: Intake, calls: Sequence[Submission], *, quota: int | None
         Update(candidates=_candidates(call), decide=partial(submissions.submit, values=call.values)) for call in calls
     ]
     outcomes: list[Outcome] = []
+    told = (
+        log.bind()
+    )  # once: a logger that is not bound yet is bound anew in every call, for a line that is rarely wanted
     for settled in store.update_each(updates):
         if isinstance(settled, Settled):
-            _tell(settled.job, settled.why)
+            _tell(settled.job, settled.why, told)
         outcomes.append(settled.job if isinstance(settled, Settled) else settled)
     return outcomes
 
@@ -69,8 +73,8 @@ def _submit_alone(store: Store, call: Submission, quota: int) -> Outcome:
         return exc
 
 
-def _tell(job: JobId, why: Why | None) -> None:
-    log.info("call.accepted", job=job.path, outcome="written" if why is None else why.name.lower())
+def _tell(job: JobId, why: Why | None, told: Any = log) -> None:
+    told.info("call.accepted", job=job.path, outcome="written" if why is None else why.name.lower())
 
 
 def _candidates(call: Submission) -> tuple[JobId, JobId]:

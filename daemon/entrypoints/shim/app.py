@@ -21,6 +21,7 @@ from daemon.entrypoints.shim.access import Access
 from daemon.entrypoints.shim.batches import Batches
 from daemon.entrypoints.shim.body import read_input
 from daemon.entrypoints.shim.calls import Calls
+from daemon.entrypoints.shim.direct import DirectApp
 from daemon.entrypoints.shim.health import health
 from daemon.entrypoints.shim.openapi import describe
 from daemon.entrypoints.submitting import submit_each
@@ -47,7 +48,7 @@ def create_app(settings: Settings, store: Intake, worker: Service | None = None)
         batches.close()
         calls.close()
 
-    app = FastAPI(
+    app = DirectApp(
         title="easeld",
         lifespan=lifespan,
         redirect_slashes=False,  # an answer is never HTML, and never elsewhere
@@ -64,6 +65,7 @@ def create_app(settings: Settings, store: Intake, worker: Service | None = None)
         access.check(request, request.path_params["endpoint_id"])
         return answers.accepted(await submit(request))
 
+    app.answer_runsync(runsync)
     # Not by fastapi's own decorator, whose way with parameters costs as much as all that is done here.
     runpod = [
         Route(PATH, runsync, methods=["POST"], include_in_schema=False),

@@ -13,7 +13,9 @@ from daemon.entrypoints.shim.answers import Refused
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
 
-THREADS = 4  # batches at once: while one waits for the disk or the network, the next ones are on their way
+THREADS = (
+    2  # batches at once: one waits for the disk or the network while the other is made; more make more, smaller ones
+)
 LARGEST = 64  # calls in a batch
 WAITING = 1000  # calls that may wait: while the store is away, each of them waits for its time-out
 
