@@ -13,9 +13,7 @@ from daemon.entrypoints.shim.answers import Refused
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
 
-THREADS = (
-    2  # batches at once: one waits for the disk or the network while the other is made; more make more, smaller ones
-)
+THREADS = 2  # batches at once: one waits for the disk or the network while the other is made
 LARGEST = 64  # calls in a batch
 WAITING = 1000  # calls that may wait: while the store is away, each of them waits for its time-out
 
