@@ -56,9 +56,7 @@ def submit_each(store: Intake, calls: Sequence[Submission], *, quota: int | None
         Update(candidates=_candidates(call), decide=partial(submissions.submit, values=call.values)) for call in calls
     ]
     outcomes: list[Outcome] = []
-    told = (
-        log.bind()
-    )  # once: a logger that is not bound yet is bound anew in every call, for a line that is rarely wanted
+    told = log.bind()  # once: else it is bound anew for every line
     for settled in store.update_each(updates):
         if isinstance(settled, Settled):
             _tell(settled.job, settled.why, told)
