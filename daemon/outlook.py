@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from daemon.core.errors import StoreUnavailable
 from daemon.core.job import Collection, Document, JobId, Status
-from daemon.core.pace import Turn, seconds_per_job, turn
+from daemon.core.pace import Pace, Turn, pace_of, turn
 from daemon.core.ports import Store
 from daemon.core.record import moment
 
-LOOKED_AT = 20  # completed jobs, the newest ones
+LOOKED_AT = 20  # completed jobs, and running ones: the newest
 FRESH = 15.0  # seconds for which the pace holds
 FRESH_TURN = 5.0  # seconds for which a job's turn holds: whoever asks more often costs nothing
 REMEMBERED = 1000  # jobs' turns; the oldest is forgotten first
@@ -24,7 +24,7 @@ class Outlook:
     def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._clock = clock
-        self._pace: tuple[float, float | None] | None = None  # asked at, and the pace
+        self._pace: tuple[float, Pace | None] | None = None  # asked at, and the pace
         self._turns: OrderedDict[JobId, tuple[float, Turn]] = OrderedDict()
 
     def turn(self, document: Document) -> Turn | None:
@@ -46,13 +46,14 @@ class Outlook:
             self._turns.popitem(last=False)
         return found
 
-    def pace(self) -> float | None:
-        """Seconds from the end of one job to that of the next; ``None`` where nobody can tell.
+    def pace(self) -> Pace | None:
+        """How the queue moves; ``None`` where nobody can tell.
 
         Raises:
             StoreUnavailable: the store is away.
         """
         if self._pace is None or self._clock() - self._pace[0] >= FRESH:
             completed = self._store.newest(status=Status.COMPLETED, limit=LOOKED_AT)
-            self._pace = (self._clock(), seconds_per_job(completed, self._store.now()))
+            processing = self._store.newest(status=Status.PROCESSING, limit=LOOKED_AT)
+            self._pace = (self._clock(), pace_of(completed, processing, self._store.now()))
         return self._pace[1]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from daemon.core.job import Document
-from daemon.core.pace import Turn, seconds_per_job, turn
+from daemon.core.pace import LONGEST, Pace, Turn, pace_of, seconds_per_job, turn
 from tests.core.samples import IMAGE
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -50,7 +50,30 @@ def test_documents_without_our_map_tell_nothing() -> None:
     assert seconds_per_job([other, absent], NOW) is None
 
 
-def test_a_turn_comes_when_those_before_it_have_begun_and_some_job_has_ended() -> None:
+def running(eta: object, *, seconds_ago: int = 0) -> Document:
+    """A job that runs, and what it said of its end."""
+    at = NOW - timedelta(seconds=seconds_ago)
+    return Document(id=IMAGE, fields={"progress": {"eta_seconds": eta}}, version=1, updated_at=at, read_at=NOW)
+
+
+def test_a_turn_comes_when_some_job_has_ended_and_those_before_it_have_begun() -> None:
     """And without a pace nobody can say when that is."""
-    assert turn(3, 2.5) == Turn(before=3, seconds=10.0)
+    assert turn(3, Pace(first=40.0, each=2.5)) == Turn(before=3, seconds=47.5)
     assert turn(0, None) == Turn(before=0, seconds=None)
+
+
+def test_the_next_job_begins_when_the_first_running_one_ends_by_its_own_word() -> None:
+    """Behind a long video small pictures of late say little; a word that is old has partly come true."""
+    late = [ended(10, 5), ended(5, 5), ended(0, 5)]
+    assert pace_of(late, [running(141.3)], NOW) == Pace(first=141.3, each=5.0)
+    assert pace_of(late, [running(90), running(40, seconds_ago=10)], NOW) == Pace(first=30.0, each=5.0)
+    assert pace_of(late, [running(4, seconds_ago=10)], NOW) == Pace(first=0.0, each=5.0)
+    assert pace_of(late[1:], [running(4)], NOW) is None
+
+
+@pytest.mark.parametrize("eta", [None, "4", True, -1, float("nan"), float("inf"), LONGEST, [1]])
+def test_what_tells_nothing_of_the_end_of_a_running_job_is_left_out(eta: object) -> None:
+    """Then the next begins when a job of late would have ended."""
+    late = [ended(10, 5), ended(5, 5), ended(0, 5)]
+    nothing = Document(id=IMAGE, fields={"progress": 7}, version=1, updated_at=NOW, read_at=NOW)
+    assert pace_of(late, [running(eta), nothing], NOW) == Pace(first=5.0, each=5.0)

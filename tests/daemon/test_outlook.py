@@ -43,6 +43,19 @@ def test_the_wait_comes_from_what_has_ended_lately(rig: Rig) -> None:
     assert 6.6 < found.seconds < 10.0
 
 
+def test_the_wait_knows_of_the_job_that_runs(rig: Rig) -> None:
+    """It is longer than any that ended lately."""
+    ended(rig, "x", "y", "z")
+    progress = {"phase": "generating", "eta_seconds": 500.0}
+    rig.client.set(
+        "generations/u/videos/long", {"status": "processing", "created_at": SERVER_TIME, "progress": progress}
+    )
+    found = Outlook(rig.store).turn(queued(rig, "a"))
+    assert found is not None
+    assert found.seconds is not None
+    assert 450.0 < found.seconds <= 500.0
+
+
 def test_a_job_that_does_not_wait_has_no_turn(rig: Rig) -> None:
     """Completed, absent, or of no age."""
     ended(rig, "done")
@@ -67,10 +80,10 @@ def test_who_asks_often_costs_no_more_reads(rig: Rig) -> None:
     document = queued(rig, "a")
     for _ in range(3):
         outlook.turn(document)
-    assert asked == ["queued", "newest", "now"]
+    assert asked == ["queued", "newest", "newest", "now"]
     clock.now += FRESH_TURN
     outlook.turn(document)
-    assert asked == ["queued", "newest", "now", "queued"]
+    assert asked == ["queued", "newest", "newest", "now", "queued"]
     for number in range(REMEMBERED + 5):
         other = JobId(user_id="u", collection=document.id.collection, file_uid=str(number))
         outlook.turn(replace(document, id=other))

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
 import structlog
@@ -15,7 +16,7 @@ from pydantic_core import to_json
 from daemon.chronicle import Minute
 from daemon.core.errors import StoreUnavailable
 from daemon.core.job import Collection, Document, JobId, Status
-from daemon.core.pace import seconds_per_job
+from daemon.core.pace import Pace, pace_of
 from daemon.core.record import holder
 from daemon.encode import jpeg
 from daemon.entrypoints.page import view
@@ -37,7 +38,7 @@ class Live:
     thread beside, so that a store that is away stops nothing else. The last answer stays shown, with a word of trouble.
     """
 
-    def __init__(self, worker: Service, media: view.Address, *, name: str, every: float, previews: bool = True) -> None:
+    def __init__(self, worker: Service, media: view.Address, *, name: str, every: float, previews: bool) -> None:
         self._store = worker.worker.publisher.store
         self._worker = worker
         self._media = media
@@ -105,9 +106,9 @@ class Live:
             self._processing = self._store.newest(status=Status.PROCESSING, limit=LISTED)
             queued = self._store.window(list(Collection), limit=LISTED)
             completed = self._store.newest(status=Status.COMPLETED, limit=LISTED)
-            pace = seconds_per_job(completed, self._store.now())
+            pace = pace_of(completed, self._processing, self._store.now())
             depth = self._store.queued(list(Collection))
-            self._show("queue", {"depth": depth, "pace": _seconds(pace), "jobs": self._jobs(queued)})
+            self._show("queue", {"depth": depth, "pace": _pace(pace), "jobs": self._jobs(queued)})
             self._show("results", self._jobs(completed))
             self._show("failures", self._jobs(self._store.newest(status=Status.FAILED, limit=LISTED)))
             self._show("trouble", None)
@@ -184,9 +185,9 @@ def lease_left(held: Held) -> float:
     return max(0.0, held.lease_seconds - (time.monotonic() - held.renewed_at))
 
 
-def _seconds(pace: float | None) -> float | None:
+def _pace(pace: Pace | None) -> dict[str, float] | None:
     """To two figures: a mean moves a little with every job."""
-    return None if pace is None else float(f"{pace:.2g}")
+    return None if pace is None else {name: float(f"{seconds:.2g}") for name, seconds in asdict(pace).items()}
 
 
 def _rounded(size: int) -> int:

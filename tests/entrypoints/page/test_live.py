@@ -74,7 +74,7 @@ def test_the_queue_tells_at_which_pace_jobs_have_ended(caller: Caller) -> None:
         caller.rig.client.set(
             f"generations/u/images/{number}", {"status": "completed", "created_at": SERVER_TIME, "easeld": made}
         )
-    assert 3.0 <= event(caller, "queue", lambda queue: queue["pace"] is not None)["pace"] < 4.0
+    assert 3.0 <= event(caller, "queue", lambda queue: queue["pace"] is not None)["pace"]["each"] < 4.0
 
 
 def test_a_finished_picture_is_served_from_the_folder(caller: Caller) -> None:

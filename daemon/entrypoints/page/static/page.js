@@ -225,7 +225,7 @@ function showRunning(jobs) {
 function turn(job) {
   const { jobs, pace } = state.queue;
   const before = jobs.findIndex((other) => other.path === job.path);
-  const wait = pace === null ? "" : `, begins in about ${duration((before + 1) * pace)}`;
+  const wait = pace === null ? "" : `, begins in about ${duration(pace.first + before * pace.each)}`;
   return `${before ? `${before} before it` : "Next"}${wait}`;
 }
 
@@ -233,7 +233,7 @@ function showQueue(queue) {
   arrange($("queue"), queue.jobs, createCancel, (row, job) => updateRow(row, job, `${turn(job)} · queued ${ago(job.created_at)}`));
   text($("queue-count"), queue.depth || "");
   const waiting = queue.depth > 1 && queue.pace !== null;
-  text($("queue-wait"), waiting ? `About ${duration(queue.depth * queue.pace)} of work at the pace of late` : "");
+  text($("queue-wait"), waiting ? `About ${duration(queue.depth * queue.pace.each)} of work at the pace of late` : "");
 }
 
 function showFailures(jobs) {
