@@ -24,7 +24,7 @@ Answer = TypeVar("Answer")
 
 ACTS = ("cancel", "fail", "rewrite", "delete", "requeue")
 LOOK_AGAIN = 0.3  # seconds until a client looks again whether its job has come so far
-TRIES = 100
+TRIES = 20
 LOOKS = 100  # so often at most, before it acts anyway
 
 
