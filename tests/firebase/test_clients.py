@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import urllib.request
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from tests.parts.firestore_emulator import FirestoreEmulator
 
 EXAMPLE = FOLDER.parents[1] / "docs" / "example-client.mjs"
 WITHIN = 150.0  # seconds; 15 on two idle cores
+# The emulator now and then writes text into an app's stream, which takes it for the length of a message and is offline
+# for a minute then: github.com/firebase/firebase-tools/issues/8654, open. Seen once here.
+GARBLED = "Received message larger than max"
 MODELS = {
     "blank": {"family": "null", "task": "text2image", "step_seconds": 0.01},
     "slow": {"family": "null", "task": "text2image", "step_seconds": 1.0},
@@ -46,7 +50,7 @@ def app(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)
 def test_every_kind_of_client_works_unchanged(
     node: str,
     firestore_emulator: FirestoreEmulator,
@@ -56,23 +60,34 @@ def test_every_kind_of_client_works_unchanged(
     tmp_path: Path,
 ) -> None:
     """Three flows for images and videos, retries, errors, a cancel and the monitoring queries, snapshot by snapshot."""
-    put_rules_in_force(firestore_emulator, firestore_project)
+    stories = told(node, firestore_emulator, firestore_project, bucket, gcs_server, tmp_path / "first")
+    if GARBLED in stories.stderr + stories.stdout:
+        again = firestore_emulator.new_project()
+        stories = told(node, firestore_emulator, again, bucket, gcs_server, tmp_path / "again")
+    assert stories.returncode == 0, stories.stdout + stories.stderr
+    assert stories.stdout.strip() == "clients: stories=11 failed=0"
+
+
+def told(
+    node: str, emulator: FirestoreEmulator, project: str, bucket: Bucket, gcs_server: GcsServer, folder: Path
+) -> subprocess.CompletedProcess[str]:
+    """Let the apps live through their stories in an empty project, with a worker and a shim."""
+    put_rules_in_force(emulator, project)
     environment = {
         "EASELD_STORE": "firestore",
-        "EASELD_PROJECT": firestore_project,
+        "EASELD_PROJECT": project,
         "EASELD_BUCKET": bucket.name,
         "EASELD_PUBLIC_BASE": gcs_server.url,
-        "EASELD_DATA": str(tmp_path / "data"),
+        "EASELD_DATA": str(folder / "data"),
         "EASELD_MODELS": ",".join(MODELS),
         "EASELD_CATALOG": json.dumps(MODELS),
     }
-    store = FirestoreStore.connect(project=firestore_project)
-    host, port = firestore_emulator.address.split(":")
+    store = FirestoreStore.connect(project=project)
+    host, port = emulator.address.split(":")
     with worker(environment), running(store) as shim:
-        place = {"host": host, "port": int(port), "project": firestore_project, "key": KEY}
+        place = {"host": host, "port": int(port), "project": project, "key": KEY}
         place["url"] = f"{shim.address}/v2/{ENDPOINT}"
-        (tmp_path / "app").mkdir()
-        stories = run(node, app(tmp_path / "app"), json.dumps(place), within=WITHIN)
+        (folder / "app").mkdir(parents=True)
+        stories = run(node, app(folder / "app"), json.dumps(place), within=WITHIN)
     store.close()
-    assert stories.returncode == 0, stories.stdout + stories.stderr
-    assert stories.stdout.strip() == "clients: stories=11 failed=0"
+    return stories
