@@ -46,6 +46,7 @@ class Claimer:
         worker: str,
         collections: Sequence[Collection],
         listener_alive: Callable[[], bool],
+        news: Callable[[], list[Document]] = list,
         ended: Callable[[Document], None],
         max_batch: int,
         loaded: Callable[[str], bool] = lambda _: True,
@@ -57,6 +58,8 @@ class Claimer:
         self._worker = worker
         self._collections = collections
         self._listener_alive = listener_alive
+        self._news = news
+        self._quiet = False  # whether the last look through the queue found nothing to claim
         self._ended = ended
         self._max_batch = max_batch
         self._loaded = loaded
@@ -113,10 +116,11 @@ class Claimer:
                 waiting = [document for document in waiting if document.id not in taken]
                 batch, until = self._claim_all(company)
                 if batch:
-                    self._left = waiting
+                    self._left, self._quiet = waiting, False
                     return batch, None
                 if until is not None:
                     earliest = min(earliest or until, until)
+        self._quiet = True
         return [], earliest
 
     def _company(self, documents: Sequence[Document]) -> list[Document]:
@@ -154,11 +158,15 @@ class Claimer:
         """The window, and as long as it hides something behind jobs that cannot be claimed yet, what lies behind it.
 
         The first window is looked at in every pass; a queue longer than ``MAX_PAGES`` is gone on with in the next one.
-        When the sweep is due, a page of it comes first, so that a queue that never empties does not starve it.
+        When the sweep is due, a page of it comes first, so that a queue that never empties does not starve it. Where
+        nothing was waiting, what the listener has just heard of comes before the window: an idle worker need not ask.
         """
+        news = self._news()
         if time.monotonic() - self._swept >= SWEEP_EVERY:
             yield self._sweep()
-        if self._keeps():
+        if self._quiet and news:
+            yield sorted(news, key=lambda document: document.updated_at)
+        elif self._keeps():
             yield self._left
         self._left, self._looked = [], time.monotonic()
         page = self._store.window(self._collections, limit=WINDOW)

@@ -92,6 +92,7 @@ def service(
         worker=settings.worker,
         collections=collections,
         listener_alive=lambda: queue.alive,
+        news=queue.news,
         ended=ended,
         max_batch=settings.max_batch,
         loaded=keeper.is_resident,

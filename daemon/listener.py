@@ -10,6 +10,7 @@ from threading import Event
 import structlog
 
 from daemon.core.errors import StoreUnavailable
+from daemon.core.job import Document
 from daemon.core.ports import Subscription
 
 log = structlog.get_logger(__name__)
@@ -28,6 +29,12 @@ class Listener:
         self._subscribe = subscribe
         self._mended = mended
         self.alive = False
+        self._subscription: Subscription | None = None
+
+    def news(self) -> list[Document]:
+        """What the subscription has heard of since the last call."""
+        subscription = self._subscription
+        return [] if subscription is None else subscription.news()
 
     def run(self, stopped: Event) -> None:
         """Keep the subscription until ``stopped``. A loss is logged once, not at every try."""
@@ -53,6 +60,7 @@ class Listener:
     def _follow(self, subscription: Subscription, stopped: Event, *, lost: bool) -> tuple[bool, str]:
         """Look at the subscription until it is dead; whether the loss before it is not mended yet, and why it died."""
         opened, reason = time.monotonic(), ""
+        self._subscription = subscription
         try:
             while not stopped.wait(LOOK_EVERY):
                 if not subscription.alive():
@@ -66,6 +74,6 @@ class Listener:
                     lost = False
                 self.alive = True
         finally:
-            self.alive = False
+            self.alive, self._subscription = False, None
             subscription.close()
         return lost, reason

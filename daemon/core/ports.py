@@ -25,6 +25,13 @@ class Subscription(Protocol):
         """Why it is not alive, for the log."""
         ...
 
+    def news(self) -> list[Document]:
+        """What it has heard of since the last call and still has, each as it then was; nothing, where it hears no more.
+
+        A shortcut past the window, and no more than that: whoever claims one finds out whether it is still so.
+        """
+        ...
+
     def close(self) -> None: ...
 
 
@@ -50,7 +57,7 @@ class Store(Protocol):
         ...
 
     def claim(self, document: Document, decide: Decide) -> Document | Refusal:
-        """As ``update`` from the document in hand, in a transaction, but gives up with ``Why.LOST`` at once.
+        """As ``update`` from the document in hand, but gives up with ``Why.LOST`` at once.
 
         A lost acknowledgement looks like losing: a claim that lost must be read again before its job is forgotten
         for good, which the rescue of expired leases does anyway.

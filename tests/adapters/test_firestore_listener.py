@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -14,7 +15,8 @@ from google.cloud.firestore_v1.types import ListenResponse
 from google.cloud.firestore_v1.watch import WATCH_TARGET_ID
 
 from daemon.adapters.firestore import FirestoreStore
-from daemon.core.job import SERVER_TIME, Changes, Collection, JobId
+from daemon.adapters.firestore.listener import NEWS
+from daemon.core.job import SERVER_TIME, Changes, Collection, Document, JobId
 from daemon.core.ports import Subscription
 from tests.parts.firestore_emulator import FirestoreEmulator
 from tests.parts.firestore_relay import FirestoreRelay
@@ -294,6 +296,37 @@ def test_a_job_without_created_at_gives_no_hint_and_is_found_by_name(
     assert not woken.wait(1.0)
     assert [job.id.file_uid for job in direct.by_name([IMAGES], status="queued", limit=10)] == ["hidden"]
     assert listening.alive()
+
+
+def test_a_hint_brings_the_jobs_that_it_is_about(
+    listening: Subscription, direct: FirestoreStore, firestore_client: firestore.Client, woken: threading.Event
+) -> None:
+    """As a reading shows them, whatever is in them; other apps' documents are left out, and nothing is told twice."""
+    elsewhere = firestore.Client(project="elsewhere").document("a/b")
+    odd = {"mine": firestore_client.document("a/b"), "theirs": [elsewhere], "time": datetime(2026, 1, 1, tzinfo=UTC)}
+    for path in ("albums/user/images/a", "generations/user/images/odd"):
+        firestore_client.document(path).set({"status": "queued", "created_at": firestore.SERVER_TIMESTAMP, **odd})
+    heard: list[Document] = []
+    wait_until(lambda: bool(heard.extend(listening.news()) or heard))
+    [document] = heard
+    [read] = direct.window([IMAGES], limit=10)
+    told, found = ({**(one.fields or {})} for one in (document, read))
+    assert told.pop("mine").path == found.pop("mine").path  # references of two clients are not equal
+    assert told == found
+    assert (document.id, document.version, document.updated_at) == (read.id, read.version, read.updated_at)
+    assert still_wakes(direct, woken, "next")
+    assert [document.id.file_uid for document in listening.news()] == ["next"]
+
+
+def test_more_news_than_was_kept_is_none(
+    listening: Subscription, direct: FirestoreStore, woken: threading.Event
+) -> None:
+    """Part of it would be the end of a queue: whoever asks has to look at its head."""
+    for number in range(3 * NEWS):
+        queue_a_job(direct, f"waiting-{number}")
+    while woken.wait(0.5):
+        woken.clear()
+    assert listening.news() == []
 
 
 def test_a_long_queue_hides_no_new_job(listening: Subscription, direct: FirestoreStore, woken: threading.Event) -> None:

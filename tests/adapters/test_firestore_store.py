@@ -95,16 +95,16 @@ def test_a_write_that_never_wins_ends(relayed: FirestoreStore, relay: FirestoreR
 
 
 def test_a_claim_takes_no_lock(relayed: FirestoreStore, relay: FirestoreRelay) -> None:
-    """It is a transaction that reads nothing: begin, and a commit with a condition."""
+    """It is one commit with a condition, and reads nothing."""
     document = create(relayed, status="queued")
     before = relay.opened.copy()
     claimed = relayed.claim(document, lambda document, now: Changes(reason="test", fields={"status": "processing"}))
     assert isinstance(claimed, Document)
-    assert relay.opened - before == {"BeginTransaction": 1, "Commit": 1}
+    assert relay.opened - before == {"Commit": 1}
 
 
 def test_other_writes_are_one_call(relayed: FirestoreStore, relay: FirestoreRelay) -> None:
-    """From a document in hand nothing is read and no transaction is begun."""
+    """From a document in hand nothing is read."""
     document = create(relayed, finishes=0)
     before = relay.opened.copy()
     assert isinstance(relayed.update(document, finish), Document)
@@ -162,7 +162,7 @@ def test_an_unreachable_store_is_told_within_the_deadline(
 def test_a_silent_store_is_told_within_the_deadline(
     firestore_emulator: FirestoreEmulator, firestore_project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A black hole ends reads, writes and claims by their deadlines, the calls of a transaction too."""
+    """A black hole ends reads, writes and claims by their deadlines."""
     with proxy(firestore_emulator.address) as network:
         monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", network.address)
         store = FirestoreStore.connect(project=firestore_project, deadline=3.0)

@@ -46,14 +46,26 @@ def _store(rig: Rig) -> Counted:
     return Counted(rig.store)
 
 
+@pytest.fixture(name="news")
+def _news() -> list[Document]:
+    """What the listener has heard of."""
+    return []
+
+
 @pytest.fixture(name="claimer")
-def _claimer(store: Counted) -> Claimer:
+def _claimer(store: Counted, news: list[Document]) -> Claimer:
+    def heard() -> list[Document]:
+        told = news.copy()
+        news.clear()
+        return told
+
     return Claimer(
         store,
         policy(settings.load(), BUILTIN),
         worker="w",
         collections=[Collection.IMAGES],
         listener_alive=lambda: True,
+        news=heard,
         ended=lambda _: None,
         max_batch=BATCH,
     )
@@ -105,6 +117,50 @@ def test_a_worker_that_loses_a_claim_looks_again(rig: Rig, store: Counted, claim
     assert store.calls["window"] == 1
     assert len(names(claimer)) == BATCH
     assert store.calls["window"] == 2
+
+
+def find_nothing(claimer: Claimer) -> None:
+    """Let a claimer look through an empty queue."""
+    stopped = Event()
+    threading.Timer(0.3, stopped.set).start()
+    threading.Timer(0.4, claimer.wake.set).start()
+    assert claimer.next(stopped) == []
+
+
+def test_an_idle_worker_claims_what_it_hears_of_without_asking(
+    rig: Rig, store: Counted, claimer: Claimer, news: list[Document]
+) -> None:
+    """Jobs of one call together, the oldest first; what they were when it heard of them is enough for the claim."""
+    find_nothing(claimer)
+    jobs = [rig.call(str(number)) for number in range(BATCH)]
+    news += [rig.store.read(job) for job in reversed(jobs)]
+    store.calls.clear()
+    assert names(claimer) == {job.file_uid for job in jobs}
+    assert store.calls["window"] == store.calls["by_name"] == 0
+
+
+def test_news_that_is_no_longer_true_claims_nothing(
+    rig: Rig, store: Counted, claimer: Claimer, news: list[Document]
+) -> None:
+    """Another worker has it, or it is another version by now: that one is found in the queue itself."""
+    find_nothing(claimer)
+    job, other = rig.call("a"), rig.call("b")
+    news += [rig.store.read(job), rig.store.read(other)]
+    ticket = Ticket(worker="other", token="other", seed=1)
+    take = partial(lifecycle.take, policy=policy(settings.load(), BUILTIN), ticket=ticket)
+    assert isinstance(rig.store.claim(news[0], take), Document)
+    rig.merge(other, prompt="a blue square")
+    [held] = claimer.next(Event())
+    assert (held.id, held.work.request.prompt) == (other, "a blue square")
+
+
+def test_news_waits_its_turn_behind_a_queue(rig: Rig, claimer: Claimer, news: list[Document]) -> None:
+    """A worker that was not idle looks at what has waited longest."""
+    waiting = {rig.call(f"{number:02}").file_uid for number in range(2 * BATCH)}
+    assert len(names(claimer) & waiting) == BATCH
+    news.append(rig.store.read(rig.call("new")))
+    assert len(names(claimer) & waiting) == BATCH
+    assert names(claimer) == {"new"}
 
 
 def test_the_first_claim_of_a_life_looks_for_nothing_in_the_bucket(rig: Rig) -> None:

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from daemon import listener as listeners
 from daemon.adapters.firestore import FirestoreStore
 from daemon.core.errors import StoreUnavailable
-from daemon.core.job import Collection
+from daemon.core.job import Collection, Document
 from daemon.listener import Listener
 from tests.daemon.rig import Rig, until
 from tests.parts.firestore_emulator import FirestoreEmulator
@@ -31,6 +31,9 @@ class Subscription:
 
     def alive(self) -> bool:
         return self.living
+
+    def news(self) -> list[Document]:
+        return []
 
     def close(self) -> None:
         self.closed = True

@@ -36,17 +36,28 @@ def retrying(deadline: float) -> Retry:
     return Retry(predicate=transient, initial=0.05, maximum=1.0, multiplier=2.0, timeout=deadline)
 
 
+def disarm(values: Iterable[Any], own: str) -> None:
+    """Make raw values readable to the library, in place: references that do not begin with ``own`` become strings."""
+    for value in values:
+        kind = value.WhichOneof("value_type")
+        if kind == "reference_value" and not value.reference_value.startswith(own):
+            value.string_value = value.reference_value
+        elif kind == "map_value":
+            disarm(value.map_value.fields.values(), own)
+        elif kind == "array_value":
+            disarm(value.array_value.values, own)
+
+
 class Api(firestore_client.FirestoreClient):
-    """The generated client, with our deadline on the calls that a ``Transaction`` makes without one.
+    """The generated client, which reads every document.
 
     A reference to another database's document reads as its path, a string: the library raises over it, and one such
     document would hide the whole queue.
     """
 
-    def __init__(self, *, deadline: float, database: str, **keywords: Any) -> None:
+    def __init__(self, *, database: str, **keywords: Any) -> None:
         super().__init__(**keywords)
-        self._limits: dict[str, Any] = {"timeout": deadline, "retry": retrying(deadline)}
-        self._own = f"{database}/documents/"
+        self._own = documents_of(database)
 
     def run_query(self, *args: Any, **keywords: Any) -> Any:
         return self._readable(super().run_query(*args, **keywords), "document")
@@ -54,29 +65,15 @@ class Api(firestore_client.FirestoreClient):
     def batch_get_documents(self, *args: Any, **keywords: Any) -> Any:
         return self._readable(super().batch_get_documents(*args, **keywords), "found")
 
-    def begin_transaction(self, *args: Any, **keywords: Any) -> Any:
-        return super().begin_transaction(*args, **{**self._limits, **keywords})
-
-    def commit(self, *args: Any, **keywords: Any) -> Any:
-        return super().commit(*args, **{**self._limits, **keywords})
-
-    def rollback(self, *args: Any, **keywords: Any) -> None:
-        """Do nothing: our transactions read nothing, so they hold no lock, and a failed commit ended them."""
-
     def _readable(self, responses: Iterable[Any], document: str) -> Iterator[Any]:
         for response in responses:
-            self._disarm(getattr(type(response).pb(response), document).fields.values())
+            disarm(getattr(type(response).pb(response), document).fields.values(), self._own)
             yield response
 
-    def _disarm(self, values: Iterable[Any]) -> None:
-        for value in values:
-            kind = value.WhichOneof("value_type")
-            if kind == "reference_value" and not value.reference_value.startswith(self._own):
-                value.string_value = value.reference_value
-            elif kind == "map_value":
-                self._disarm(value.map_value.fields.values())
-            elif kind == "array_value":
-                self._disarm(value.array_value.values)
+
+def documents_of(database: str) -> str:
+    """How the full name of every document of a database begins."""
+    return f"{database}/documents/"
 
 
 class Client(firestore.Client):
@@ -93,9 +90,14 @@ class Client(firestore.Client):
         return {"timeout": self.deadline, "retry": retrying(self.deadline)}
 
     @property
+    def documents(self) -> str:
+        """How the full name of every document begins."""
+        return documents_of(self._database_string)
+
+    @property
     def _firestore_api(self) -> Any:
         # The one place where the library lets the generated client be chosen.
-        api = partial(Api, deadline=self.deadline, database=self._database_string)
+        api = partial(Api, database=self._database_string)
         return self._firestore_api_helper(FirestoreGrpcTransport, api, firestore_client)
 
     def _emulator_channel(self, transport: Any) -> Any:  # noqa: ARG002 - the library's signature

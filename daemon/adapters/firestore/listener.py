@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 from google.api_core.bidi import BackgroundConsumer, ResumableBidiRpc
@@ -14,8 +16,11 @@ from google.cloud.firestore_v1.query import Query
 from google.cloud.firestore_v1.types import ListenRequest, ListenResponse, TargetChange
 from google.cloud.firestore_v1.watch import WATCH_TARGET_ID, Watch, _should_recover, _should_terminate
 
+from daemon.core.job import Document
+
 PING_TARGET_ID = WATCH_TARGET_ID + 1
 NOWHERE = "generations/easeld"  # no document; looking at it costs one read
+NEWS = 10  # documents that a stream keeps until somebody asks
 UNANSWERED = 10.0  # seconds that a stream may be open, or be opened again and again, before its first message
 
 CHANGE = TargetChange.TargetChangeType
@@ -24,11 +29,23 @@ CHANGE = TargetChange.TargetChangeType
 class Hints:
     """A subscription over several queries, one stream and one thread for each; it wakes when any of them changes."""
 
-    def __init__(self, asked: Sequence[Query], wake: Callable[[], None], *, silence: float) -> None:
-        """Open the streams. ``silence`` is the seconds without a message after which a stream counts as dead."""
+    def __init__(
+        self,
+        asked: Sequence[Query],
+        wake: Callable[[], None],
+        *,
+        silence: float,
+        heard: Callable[[Any], Document | None],
+    ) -> None:
+        """Open the streams.
+
+        ``silence`` is the seconds without a message after which a stream counts as dead. ``heard`` makes a job of a raw
+        document, or ``None`` of another app's.
+        """
         self._silence = silence
+        self._as_heard = heard
         self._closed = False
-        # What Query.on_snapshot does, with our own Watch; the documents of a snapshot are never looked at.
+        # What Query.on_snapshot does, with our own Watch; the documents of a snapshot are not looked at here.
         self._watches = [HintWatch.over(query, wake) for query in asked]
 
     def alive(self) -> bool:
@@ -39,6 +56,11 @@ class Hints:
     def reason(self) -> str:
         """Why the first dead stream is dead, for the log."""
         return next((watch.ended for watch in self._watches if watch.ended), "nothing was heard")
+
+    def news(self) -> list[Document]:
+        """The jobs of which it has heard since the last call, as far as there was room to keep them."""
+        heard = [self._as_heard(raw) for watch in self._watches for raw in watch.news()]
+        return [document for document in heard if document is not None]
 
     def close(self) -> None:
         """End the streams, from any thread, also from within ``wake``."""
@@ -51,7 +73,7 @@ class Hints:
 
 
 class HintWatch(Watch):
-    """An ``on_snapshot`` stream that keeps no documents, so that nothing in them can end it, and records its own end.
+    """An ``on_snapshot`` stream that never looks into a document, so that none can end it, and records its own end.
 
     The library's keeps and sorts them; it dies of a count that does not fit after a reconnect, and of what a callback
     or a comparison raises, and when it dies it says so only in a log. It also opens a broken stream again without a
@@ -63,6 +85,7 @@ class HintWatch(Watch):
         self._changed = False
         self._versions: dict[str, Any] = {}  # update times by name of what the query matches, as far as it has a limit
         self._before: dict[str, Any] = {}  # the same before the server began to send everything anew
+        self._news = deque[Any](maxlen=NEWS)
         self._heard = time.monotonic()
         self._wanted = True
         self._pinged = 0.0
@@ -104,6 +127,14 @@ class HintWatch(Watch):
         for request in ({"add_target": target}, {"remove_target": PING_TARGET_ID}):
             # `send` may wait for a stream that is being opened again
             rpc._request_queue.put(ListenRequest(database=database, **request))  # noqa: SLF001
+
+    def news(self) -> list[Any]:
+        """Take the raw documents that came since the last call; none where there were more than it kept."""
+        taken = []
+        with suppress(IndexError):  # the stream's thread adds to them meanwhile
+            while True:
+                taken.append(self._news.popleft())
+        return taken if len(taken) < NEWS else []  # what is new in a long queue comes last in it
 
     def runs_here(self) -> bool:
         return self._thread is threading.current_thread()
@@ -154,8 +185,11 @@ class HintWatch(Watch):
             case "target_change":
                 self._take(message.target_change)
             case "document_change":
-                name, version = message.document_change.document.name, message.document_change.document.update_time
-                self._changed = self._changed or version not in (self._versions.get(name), self._before.get(name))
+                document = message.document_change.document
+                name, version = document.name, document.update_time
+                if version not in (self._versions.get(name), self._before.get(name)):
+                    self._changed = True
+                    self._news.append(document)
                 self._versions[name] = version
             case "document_delete":
                 self._versions.pop(message.document_delete.document, None)

