@@ -140,9 +140,12 @@ class Claimer:
         batch: list[Held] = []
         earliest: datetime | None = None
         trouble: StoreUnavailable | None = None
-        for future in [self._pool.submit(self._claim, document) for document in company]:
+        claims: list[Callable[[], Held | datetime | None]] = [partial(self._claim, company[0])]
+        if len(company) > 1:
+            claims = [self._pool.submit(self._claim, document).result for document in company]
+        for claim in claims:
             try:
-                claimed = future.result()
+                claimed = claim()
             except StoreUnavailable as exc:
                 trouble = exc
                 continue

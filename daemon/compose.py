@@ -101,7 +101,7 @@ def service(
     cancellations = Cancellations(store, heartbeat, cancelled=ended)
     cancels = Listener(
         "cancellations",
-        lambda: store.listen_cancellations(cancellations.wake.set),
+        lambda: store.listen_cancellations(collections, cancellations.wake.set),
         mended=mended("cancellations").inc,
     )
     worker = Worker(

@@ -101,7 +101,7 @@ def listener(store: Store, *, within: float = ANSWER_WITHIN) -> str:
     The first hint may be of what was there when the listener opened; the second is of our own writing.
     """
     wake = Event()
-    subscription = store.listen_cancellations(wake.set)
+    subscription = store.listen_cancellations(list(Collection), wake.set)
     began = time.monotonic()
     try:
         for _ in range(2):

@@ -28,7 +28,9 @@ def write_png(frames: Frames, path: Path, *, about: About = None) -> None:
     if about is not None:
         text.add_text("Software", str(about["software"]))
         text.add_text("easeld", as_text(about))
-    Image.fromarray(frames).save(path, format="PNG", compress_level=PNG_LEVEL, pnginfo=text)
+    content = io.BytesIO()  # Pillow writes to a file in many small pieces, and a small picture waits longest for those
+    Image.fromarray(frames).save(content, format="PNG", compress_level=PNG_LEVEL, pnginfo=text)
+    path.write_bytes(content.getbuffer())
 
 
 def write_mp4(frames: Frames, path: Path, *, fps: int, about: About = None) -> None:

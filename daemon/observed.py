@@ -71,9 +71,9 @@ class ObservedStore:
         with self._call("listen"):
             return self._store.listen(collections, wake)
 
-    def listen_cancellations(self, wake: Callable[[], None]) -> Subscription:
+    def listen_cancellations(self, collections: Sequence[Collection], wake: Callable[[], None]) -> Subscription:
         with self._call("listen_cancellations"):
-            return self._store.listen_cancellations(wake)
+            return self._store.listen_cancellations(collections, wake)
 
     def probe(self) -> list[str]:
         return self._store.probe()

@@ -80,10 +80,11 @@ class Publisher:
             held.progress = replace(held.progress, phase="uploading")
             generations = [self._upload(held, name, file) for name, file in zip(names, files, strict=True)]
             held.timings["upload"] = time.monotonic() - encoded
-        addresses = [self.blobs.address(name, held.mark) for name in names]
-        document = self._complete(held, addresses, generations, video_info(held, frames))
-        held.litter = not held.alone_in_bucket
-        return document
+            addresses = [self.blobs.address(name, held.mark) for name in names]
+            # Before the folder goes: the client waits for this, and for nothing behind it.
+            document = self._complete(held, addresses, generations, video_info(held, frames))
+            held.litter = not held.alone_in_bucket
+            return document
 
     def clean(self, job: JobId, *, token: str | None = None, media: bool = True) -> None:
         """Delete what a document's claims have left in the bucket and neither a lease nor its result names.

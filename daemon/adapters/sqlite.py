@@ -156,7 +156,11 @@ class SqliteStore:
     def listen(self, collections: Sequence[Collection], wake: Callable[[], None]) -> Subscription:
         return self._listen([str(collection) for collection in collections], wake)
 
-    def listen_cancellations(self, wake: Callable[[], None]) -> Subscription:
+    def listen_cancellations(
+        self,
+        collections: Sequence[Collection],  # noqa: ARG002 - one mark tells of them all
+        wake: Callable[[], None],
+    ) -> Subscription:
         return self._listen(["cancelling"], wake)
 
     def probe(self) -> list[str]:

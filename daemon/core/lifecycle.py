@@ -338,7 +338,7 @@ def _claim(
         "attempts": attempts,
         "crashes": 0 if fresh else record.crashes,
         "expiries": 0 if fresh else record.expiries,
-        "request": wanted,
+        "request": {name: value for name, value in wanted.items() if value is not None},  # each field costs a write
         "seeds": [seed + index for index in range(valid.count(spec.task))],
         "model": spec.name,
     }

@@ -106,8 +106,11 @@ class Store(Protocol):
         """Call ``wake`` soon after a document becomes queued, from any process."""
         ...
 
-    def listen_cancellations(self, wake: Callable[[], None]) -> Subscription:
-        """Call ``wake`` soon after a queued or processing document gets ``cancel_requested: true``."""
+    def listen_cancellations(self, collections: Sequence[Collection], wake: Callable[[], None]) -> Subscription:
+        """Call ``wake`` soon after a queued or processing document gets ``cancel_requested: true``.
+
+        Those of other collections may wake, too.
+        """
         ...
 
     def probe(self) -> list[str]:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 
 from daemon.core.job import Document, Fields, Status
+from daemon.core.request import NAMES
 
 MANY = 1_000_000  # no counter of ours comes so far: a client wrote it, and one more might be more than a store can hold
 LARGE = 2**53  # no seed of ours is larger, for the same reason
@@ -47,7 +48,7 @@ class Record:
     expiries: int  # leases that expired before generation began
     finishes: int  # terminal writes in this life; never more than one
     not_before: datetime | None
-    request: Mapping[str, Any] | None
+    request: Mapping[str, Any] | None  # in its canonical form
     seeds: tuple[int, ...]
     given_up: bool  # its client failed it, in this life
     replaces: frozenset[str]  # addresses of an older worker's media, which this life may replace
@@ -64,7 +65,7 @@ class Record:
             expiries=_count(raw.get("expiries")),
             finishes=_count(raw.get("finishes")),
             not_before=moment(raw.get("not_before")),
-            request=_map(raw.get("request")) or None,
+            request=_request(_map(raw.get("request"))),
             seeds=_seeds(raw.get("seeds")),
             given_up=fields.get("error") is True or "error_message" in fields,
             replaces=texts(raw.get("replaces")),
@@ -106,6 +107,10 @@ def texts(value: object) -> frozenset[str]:
 
 def _map(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _request(raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return {name: raw.get(name) for name in NAMES} if raw else None
 
 
 def _count(value: object) -> int:

@@ -236,7 +236,7 @@ def test_writes_that_concern_nobody_wake_nobody(open_store: Callable[..., Sqlite
     """Claims, heartbeats and results are no news to a daemon that waits for work."""
     store, images, cancellations = open_store(), threading.Event(), threading.Event()
     store.listen([Collection.IMAGES], images.set)
-    store.listen_cancellations(cancellations.set)
+    store.listen_cancellations([Collection.IMAGES], cancellations.set)
     write(store, JOB, status="processing", cancel_requested=True)
     assert cancellations.wait(10)  # so the commit was looked at
     assert not images.is_set()

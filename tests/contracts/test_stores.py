@@ -591,7 +591,7 @@ def test_listening_wakes_for_a_cancellation(database: Database, woken: threading
     """``cancel_requested`` on an active document wakes the daemon that may hold it."""
     listening, writer = database.open(), database.open()
     write(writer, image("a"), status="processing")
-    subscription = listening.listen_cancellations(woken.set)
+    subscription = listening.listen_cancellations(BOTH, woken.set)
     until_alive(subscription)
     settle(woken)
     write(writer, image("a"), cancel_requested=True)

@@ -9,6 +9,7 @@ import pytest
 
 from daemon.core.errors import Rejected
 from daemon.core.job import Changes
+from daemon.core.record import Record
 from daemon.core.request import NAMES, Submission
 from models.spec import Task
 from tests.core.samples import CALL, VIDEO, queued
@@ -73,7 +74,7 @@ def accepted(**fields: Any) -> dict[str, Any]:
     paper = queued(job=VIDEO, **fields)
     assert isinstance(paper.take(), Changes)
     assert paper["status"] == "processing", paper["error_message"]
-    return dict(paper.ours["request"])
+    return dict(Record.of(paper.fields).request or {})
 
 
 @every_row

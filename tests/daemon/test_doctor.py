@@ -77,7 +77,7 @@ def test_what_needs_a_failed_check_is_skipped_and_the_rest_goes_on() -> None:
 @pytest.mark.parametrize("subscription", [Mute, Dead])
 def test_a_listener_that_hears_nothing_is_told(rig: Rig, subscription: type[Mute]) -> None:
     """And the scratch document is no longer queued when the check is over."""
-    store = Odd(rig, "listen_cancellations", lambda _wake: subscription())
+    store = Odd(rig, "listen_cancellations", lambda _collections, _wake: subscription())
     with pytest.raises(Trouble, match="not heard of"):
         doctor.listener(store, within=0.0)  # type: ignore[arg-type]  # it passes everything else on
     assert rig.status(SCRATCH) == "cancelled"

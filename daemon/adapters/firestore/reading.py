@@ -47,7 +47,7 @@ def as_heard(client: Client, raw: Any) -> Document | None:
     disarm(raw.fields.values(), own)
     return Document(
         id=job,
-        fields=decode_dict(raw.fields, client),
+        fields=cast("dict[str, Any]", decode_dict(raw.fields, client)),
         version=as_version(raw.update_time),
         updated_at=as_datetime(raw.update_time),
         read_at=as_datetime(raw.update_time),  # then at least it was so

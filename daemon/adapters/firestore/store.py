@@ -229,9 +229,9 @@ class FirestoreStore:
         """Call ``wake`` when the newest queued documents change."""
         return self._listen([queries.newest(self._client, collection) for collection in collections], wake)
 
-    def listen_cancellations(self, wake: Callable[[], None]) -> Subscription:
+    def listen_cancellations(self, collections: Sequence[Collection], wake: Callable[[], None]) -> Subscription:
         """Call ``wake`` when an active document asks for cancellation."""
-        return self._listen([queries.cancelling(self._client, collection) for collection in Collection], wake)
+        return self._listen([queries.cancelling(self._client, collection) for collection in collections], wake)
 
     def _listen(self, asked: Sequence[Query], wake: Callable[[], None]) -> Subscription:
         with self._translated("listening"):
