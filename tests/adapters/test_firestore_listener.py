@@ -307,7 +307,12 @@ def test_a_hint_brings_the_jobs_that_it_is_about(
     for path in ("albums/user/images/a", "generations/user/images/odd"):
         firestore_client.document(path).set({"status": "queued", "created_at": firestore.SERVER_TIMESTAMP, **odd})
     heard: list[Document] = []
-    wait_until(lambda: bool(heard.extend(listening.news()) or heard))
+
+    def has_heard() -> bool:
+        heard.extend(listening.news())
+        return bool(heard)
+
+    wait_until(has_heard)
     [document] = heard
     [read] = direct.window([IMAGES], limit=10)
     told, found = ({**(one.fields or {})} for one in (document, read))

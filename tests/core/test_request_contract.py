@@ -74,7 +74,7 @@ def accepted(**fields: Any) -> dict[str, Any]:
     paper = queued(job=VIDEO, **fields)
     assert isinstance(paper.take(), Changes)
     assert paper["status"] == "processing", paper["error_message"]
-    return dict(Record.of(paper.fields).request or {})
+    return dict(Record.of(paper.fields or {}).request or {})
 
 
 @every_row
