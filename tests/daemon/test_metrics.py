@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from daemon import settings
 from daemon.backlog import FRESH, Backlog, Waiting
 from daemon.core.errors import BlobsUnavailable, StoreUnavailable
-from daemon.core.job import SERVER_TIME, Collection
+from daemon.core.job import SERVER_TIME, Collection, Document
 from daemon.core.ports import BlobStore, Store
 from daemon.entrypoints import worker_health
 from daemon.entrypoints.metrics_page import PAGE, page
@@ -221,6 +221,9 @@ class Dead:
 
     def alive(self) -> bool:
         return False
+
+    def news(self) -> list[Document]:
+        return []
 
     def close(self) -> None: ...
 

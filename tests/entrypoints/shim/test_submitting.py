@@ -18,6 +18,7 @@ from daemon.core.errors import JobError
 from daemon.core.job import SERVER_TIME, Changes, Collection, Decide, Document, JobId, Refusal
 from daemon.core.policy import Ticket
 from daemon.core.ports import Store
+from daemon.core.record import Record
 from tests.contracts.conftest import Database
 from tests.core.samples import POLICY, outcome
 from tests.entrypoints.shim.running import Shim, job_of, request
@@ -266,4 +267,5 @@ def test_a_call_races_with_a_claim_and_neither_is_lost(shim: Shim, database: Dat
         assert (document["status"], document["width"]) == ("processing", 640)
         renewed = shim.store.read(job)
         decided = lifecycle.renew(renewed, renewed.read_at, token=TOKEN)
-        assert isinstance(decided, Changes) == (document["easeld"]["request"]["width"] == 640)
+        claimed = Record.of(document).request or {}
+        assert isinstance(decided, Changes) == (claimed["width"] == 640)
