@@ -184,24 +184,32 @@ class Fleet:
         if job is None or when == "later":
             self._over.wait(LEASE + self._random.uniform(0.5, LEASE))
         else:
-            began, token = time.monotonic(), self._rescues.holder_of(job)
-            while time.monotonic() - began < LONGEST_SLEEP and not self._come_so_far(job, token, when):
+            began, token, frozen = time.monotonic(), self._rescues.holder_of(job), self._freezes(job)
+            while time.monotonic() - began < LONGEST_SLEEP and not self._come_so_far(job, token, frozen, when):
                 if self._over.wait(0.03):
                     break
         worker.frozen = False
         with suppress(ProcessLookupError):
             os.kill(worker.pid, signal.SIGCONT)
 
-    def _come_so_far(self, job: JobId, token: str | None, when: str) -> bool:
-        if when == "ended":
-            return self._rescues.ended(job)
-        return self._rescues.holder_of(job) not in (token, None)
+    def _come_so_far(self, job: JobId, token: str | None, frozen: int, when: str) -> bool:
+        if when == "taken":
+            return self._rescues.holder_of(job) not in (token, None)
+        return (when == "followed" and self._freezes(job) > frozen) or self._rescues.ended(job)
+
+    def _freezes(self, job: JobId) -> int:
+        """How often workers have frozen with this job."""
+        return sum(line.endswith(f"\t{job.path}") for line in self._frozen())
+
+    def _frozen(self) -> list[str]:
+        lines = self.notes.read_text(encoding="utf-8").splitlines()
+        return [line for line in lines if line.split("\t")[1] == "freeze"]
 
     def _frozen_at(self, pid: int) -> tuple[str, JobId | None]:
         """The point and the job that a worker noted when it froze; neither where it was frozen from outside."""
-        for line in reversed(self.notes.read_text(encoding="utf-8").splitlines()):
-            noted, how, point, job = line.split("\t")
-            if int(noted) == pid and how == "freeze":
+        for line in reversed(self._frozen()):
+            noted, _, point, job = line.split("\t")
+            if int(noted) == pid:
                 return point, JobId.parse(job)
         return "", None
 

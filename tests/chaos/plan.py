@@ -19,7 +19,8 @@ DELETING = "before delete"  # the object has been found to be an orphan
 KILLS = {CLAIMED: 0.02, STEP: 0.002, UPLOADED: 0.015, COMPLETING: 0.015, COMPLETED: 0.02}
 FREEZES = {PUTTING: 0.005, UPLOADED: 0.005, COMPLETING: 0.008, DELETING: 0.02}
 
-# When a frozen worker wakes: as soon as another has its job, or has ended it, or some time after its lease.
+# When a frozen worker wakes: as soon as another has its job, or has ended it, or some time after its lease. A plan may
+# also say "followed": as soon as another has frozen with the same job, or ended it.
 WAKES = ("taken", "ended", "later")
 
 NETWORK = ("cut store", "cut storage", "hole store", "hole storage", "storage 503", "storage 503 after", "slow store")

@@ -76,8 +76,9 @@ class PointStore:
             nonlocal completing
             changes = decide(document, now)
             if isinstance(changes, Changes) and changes.reason == "job.completed":
+                if not completing:  # once: who comes back to a document that has changed decides again, and goes on
+                    self._points.reach(COMPLETING, path)
                 completing = True
-                self._points.reach(COMPLETING, path)
             return changes
 
         result = self._store.update(target, passing)

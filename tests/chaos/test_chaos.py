@@ -15,9 +15,8 @@ CALM = Plan(
     site="sqlite", jobs=10, faults=0, seed=1, workers=3, freezers=2, acts=0.0, kills={}, freezes={}, step_seconds=0.1,
 )  # fmt: skip
 
-# Who freezes with a completion decided wakes when another has the job; then all of its writes come too late. The other
-# generates slowly, so that it is still at it on a busy machine too.
-LATE_COMPLETION = replace(CALM, freezes={COMPLETING: 0.8}, wakes={COMPLETING: "taken"}, step_seconds=0.3, jobs=6)
+# Who freezes with a completion decided wakes when another has put its own files there, and frozen as well.
+LATE_COMPLETION = replace(CALM, freezes={COMPLETING: 0.8}, freezers=3, wakes={COMPLETING: "followed"}, jobs=2)
 # Who freezes with an upload in its hand wakes when another has ended the job.
 LATE_UPLOAD = replace(CALM, freezes={PUTTING: 0.8}, wakes={PUTTING: "ended"})
 # Who has found its own file to be an orphan deletes it when another has put the right one there.
