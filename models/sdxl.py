@@ -43,10 +43,14 @@ class StableDiffusionXL(DiffusionModel):
 
     def _still(self, latents: torch.Tensor) -> torch.Tensor:
         vae = self._pipeline.vae
-        latents = latents.to(vae.dtype) / vae.config.scaling_factor
+        latents = latents.to(vae.dtype)
         mean, deviation = (getattr(vae.config, f"latents_{of}", None) for of in ("mean", "std"))
         if mean is not None and deviation is not None:  # some models of this class normalise each channel
-            latents = latents * _per_channel(deviation, latents) + _per_channel(mean, latents)
+            # In the pipeline's order, so that it rounds as the pipeline does.
+            latents = latents * _per_channel(deviation, latents) / vae.config.scaling_factor
+            latents = latents + _per_channel(mean, latents)
+        else:
+            latents = latents / vae.config.scaling_factor
         decoded: torch.Tensor = vae.decode(latents, return_dict=False)[0]
         return decoded / 2 + 0.5
 
