@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import av
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -39,6 +38,8 @@ def write_mp4(frames: Frames, path: Path, *, fps: int, about: About = None) -> N
     yuv420p takes even sizes only; an odd width or height loses its last column or row to that. What is told about it
     is the file's comment.
     """
+    import av  # noqa: PLC0415 - at the first video: a worker starts sooner without it
+
     height, width = even(frames.shape[1]), even(frames.shape[2])
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         if about is not None:

@@ -54,7 +54,6 @@ def _run(settings: Settings, *, everything: bool = False) -> NoReturn:
         StoreUnavailable: the store is away.
     """
     from daemon import compose
-    from daemon.entrypoints import worker_health
 
     compose.policy(settings, compose.served(settings))
     logs.configure(level=settings.log_level, json=settings.log_json, prompts=settings.log_prompts)
@@ -74,7 +73,8 @@ def _run(settings: Settings, *, everything: bool = False) -> NoReturn:
     with ExitStack() as servers:
         if everything:
             print(_hints(settings, servers.enter_context(_shim(settings, store, service))), flush=True)
-        servers.enter_context(worker_health.serving(settings, service))
+        if settings.http_port is not None:
+            servers.enter_context(_health(settings, service, port=settings.http_port))
         status = service.run()
         log.info("worker.ended", status=status)
         _end(status)  # in here: no server's open connection may hold the end back
@@ -84,6 +84,12 @@ def _shim(settings: Settings, store: Intake, worker: Service) -> AbstractContext
     from daemon.entrypoints.shim.server import serving
 
     return serving(settings, store, worker=worker)
+
+
+def _health(settings: Settings, worker: Service, *, port: int) -> AbstractContextManager[str]:
+    from daemon.entrypoints import worker_health  # FastAPI takes a while, and most workers on a laptop need none
+
+    return worker_health.serving(settings, worker, port=port)
 
 
 def _hints(settings: Settings, shim: str) -> str:

@@ -51,15 +51,12 @@ def metrics(worker: Service) -> APIRouter:
 
 
 @contextmanager
-def serving(settings: Settings, worker: Service) -> Iterator[str | None]:
-    """Answer on the worker's own address while the block runs, where the settings give a port; yields the address.
+def serving(settings: Settings, worker: Service, *, port: int) -> Iterator[str]:
+    """Answer on the worker's own address while the block runs; yields the address.
 
     Raises:
         WrongSettings: it cannot listen there.
     """
-    if settings.http_port is None:
-        yield None
-        return
     app = FastAPI(title="easeld worker", openapi_url=None, exception_handlers=dict.fromkeys(HANDLED, refused))
     app.include_router(health(worker))
     app.include_router(metrics(worker))
@@ -68,7 +65,7 @@ def serving(settings: Settings, worker: Service) -> Iterator[str | None]:
         app.include_router(page)
     names = "EASELD_HTTP_HOST, EASELD_HTTP_PORT"
     with (
-        server.listening(settings.http_host, settings.http_port, settings=names) as listener,
+        server.listening(settings.http_host, port, settings=names) as listener,
         server.serving(app, listener, name="http"),
     ):
         log.info("worker.listening", address=server.address(listener))

@@ -108,7 +108,7 @@ class Scraped:
 def scraping(tmp_path: Path) -> Callable[[Service], Any]:
     """Serve a worker's health on a free port."""
     configured = settings.load(data=tmp_path, http_port=0)
-    return lambda service: worker_health.serving(configured, service)
+    return lambda service: worker_health.serving(configured, service, port=0)
 
 
 def labelled(values: Values, name: str) -> Mapping[str, float]:
