@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from daemon import claiming, settings
-from daemon.claiming import Claimer
+from daemon.claiming import WINDOW, Claimer
 from daemon.compose import policy
 from daemon.core import lifecycle
 from daemon.core.job import Collection, Decide, Document, JobId, Refusal
@@ -52,8 +52,14 @@ def _news() -> list[Document]:
     return []
 
 
+@pytest.fixture(name="muted")
+def _muted() -> list[bool]:
+    """What the listener was told."""
+    return []
+
+
 @pytest.fixture(name="claimer")
-def _claimer(store: Counted, news: list[Document]) -> Claimer:
+def _claimer(store: Counted, news: list[Document], muted: list[bool]) -> Claimer:
     def heard() -> list[Document]:
         told = news.copy()
         news.clear()
@@ -66,6 +72,7 @@ def _claimer(store: Counted, news: list[Document]) -> Claimer:
         collections=[Collection.IMAGES],
         listener_alive=lambda: True,
         news=heard,
+        mute=muted.append,
         ended=lambda _: None,
         max_batch=BATCH,
     )
@@ -161,6 +168,22 @@ def test_news_waits_its_turn_behind_a_queue(rig: Rig, claimer: Claimer, news: li
     news.append(rig.store.read(rig.call("new")))
     assert len(names(claimer) & waiting) == BATCH
     assert names(claimer) == {"new"}
+
+
+def test_behind_a_long_queue_the_listener_is_muted(rig: Rig, claimer: Claimer, muted: list[bool]) -> None:
+    """Until a window has room for what is new, and always before the worker waits for a hint."""
+    batches = 2 * WINDOW // BATCH
+    for number in range(batches * BATCH):
+        rig.call(f"{number:02}")
+    told = []
+    for _ in range(batches):
+        assert len(names(claimer)) == BATCH
+        told.append(muted[-1])
+    assert True in told
+    assert told[-1] is False
+    muted[:] = [True]
+    find_nothing(claimer)
+    assert muted[-1] is False
 
 
 def test_the_first_claim_of_a_life_looks_for_nothing_in_the_bucket(rig: Rig) -> None:

@@ -35,6 +35,8 @@ class Subscription:
     def news(self) -> list[Document]:
         return []
 
+    def mute(self, muted: bool) -> None: ...
+
     def close(self) -> None:
         self.closed = True
 

@@ -225,6 +225,8 @@ class Dead:
     def news(self) -> list[Document]:
         return []
 
+    def mute(self, muted: bool) -> None: ...
+
     def close(self) -> None: ...
 
 

@@ -62,6 +62,11 @@ class Hints:
         heard = [self._as_heard(raw) for watch in self._watches for raw in watch.news()]
         return [document for document in heard if document is not None]
 
+    def mute(self, muted: bool) -> None:
+        """Take the queries off their streams, which stay open, or put them back."""
+        for watch in self._watches:
+            watch.mute(muted)
+
     def close(self) -> None:
         """End the streams, from any thread, also from within ``wake``."""
         self._closed = True
@@ -89,6 +94,8 @@ class HintWatch(Watch):
         self._heard = time.monotonic()
         self._wanted = True
         self._pinged = 0.0
+        self._muted = False
+        self._removals = [0, 0]  # of the query from the stream: asked for, and confirmed
         self._opened: float | None = None  # the first opening that no message has answered yet
         self._thread: threading.Thread | None = None
         super().__init__(*args, **keywords)  # type: ignore[no-untyped-call]  # the library leaves it so
@@ -128,6 +135,23 @@ class HintWatch(Watch):
             # `send` may wait for a stream that is being opened again
             rpc._request_queue.put(ListenRequest(database=database, **request))  # noqa: SLF001
 
+    def mute(self, muted: bool) -> None:
+        """Take the query off the stream, or put it back; what has changed meanwhile comes then.
+
+        Where the stream is just being opened again, nothing happens: whoever asks does so at every look.
+        """
+        rpc = self._rpc
+        if muted == self._muted or rpc is None or self._opened is not None or not self.has_pushed:
+            return
+        self._muted = muted
+        database = self._firestore._database_string  # noqa: SLF001 - as the methods that this class replaces
+        if muted:
+            self._removals[0] += 1
+            request = ListenRequest(database=database, remove_target=WATCH_TARGET_ID)
+        else:
+            request = self._get_rpc_request()  # type: ignore[no-untyped-call]  # the library leaves it so
+        rpc._request_queue.put(request)  # noqa: SLF001 - `send` may wait for a stream that is being opened again
+
     def news(self) -> list[Any]:
         """Take the raw documents that came since the last call; none where there were more than it kept."""
         taken = []
@@ -162,6 +186,7 @@ class HintWatch(Watch):
             raise Cancelled("nobody listens any more")
         if self._opened is None:
             self._opened = time.monotonic()
+        self._muted, self._removals = False, [0, 0]  # a new stream begins with the query
         return self._api.transport.listen(*args, **keywords)
 
     def _on_rpc_done(self, future: Any) -> None:
@@ -202,7 +227,9 @@ class HintWatch(Watch):
         kind = change.target_change_type
         if PING_TARGET_ID in change.target_ids:
             return
-        if kind == CHANGE.REMOVE:
+        if kind == CHANGE.REMOVE and not change.cause.code and self._removals[1] < self._removals[0]:
+            self._removals[1] += 1
+        elif kind == CHANGE.REMOVE:
             self.ended = f"refused: {change.cause.message or change.cause.code}"
         elif kind == CHANGE.RESET:
             self._before, self._versions = self._versions, {}
