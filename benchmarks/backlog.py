@@ -46,6 +46,7 @@ def work_off(place: Place, worker: Watched, number: int, *, within: float) -> Ru
     worker.until(lambda: len(worker.of("completed", since)) >= number, f"{number} jobs", within=within)
     if missing := [job for job in jobs if place.status(job) != "completed"]:
         raise AssertionError(f"not completed: {missing}")
+    place.forget(jobs)
     device = worker.of("device", since)
     ended = max(span.ended for span in worker.of("completed", since))
     return Run(jobs=number, wall=ended - device[0].began, device=device)
