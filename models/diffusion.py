@@ -178,7 +178,7 @@ class DiffusionModel(ABC):
         if rung is Rung.PLAIN:
             self._pipeline.vae.disable_tiling()
         else:
-            self._pipeline.vae.enable_tiling()
+            self._decode_by_tiles()
         if rung is Rung.OFFLOADED:
             self._pipeline.enable_model_cpu_offload(device=self._device)
         elif self._rung is Rung.OFFLOADED:
@@ -190,6 +190,9 @@ class DiffusionModel(ABC):
                     raise OutOfMemory(f"{self._spec.name} no longer fits onto {self._device}") from error
                 raise
         self._rung = rung
+
+    def _decode_by_tiles(self) -> None:
+        self._pipeline.vae.enable_tiling()
 
     def _once(self, call: Call, on_step: OnStep) -> Sequence[Frames]:
         stopped_by: Exception | None = None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import StableDiffusionXLPipeline
+from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
 
 from models.diffusion import DiffusionModel
 
@@ -37,6 +37,13 @@ class StableDiffusionXL(DiffusionModel):
             [text], device=self._device, do_classifier_free_guidance=False
         )
         return states, pooled
+
+    def _decode_by_tiles(self) -> None:
+        super()._decode_by_tiles()
+        vae = self._pipeline.vae
+        if isinstance(vae, AutoencoderTiny):  # it takes its factor for 8, however many blocks it has
+            vae.spatial_scale_factor = self._pipeline.vae_scale_factor
+            vae.tile_latent_min_size = vae.tile_sample_min_size // vae.spatial_scale_factor
 
     def _most_tokens(self) -> int:
         return int(self._pipeline.tokenizer.model_max_length)

@@ -83,6 +83,18 @@ def test_decoding_by_tiles_is_remembered_for_the_size_and_no_other(
     assert not model._pipeline.vae.use_tiling
 
 
+def test_tiles_show_what_the_whole_shows(cache_dir: Path, scarce: Callable[..., list[Rung]]) -> None:
+    """The picture is as large, and differs only in what a tile's decoder does not see of its surroundings."""
+    model = Keeper(cache_dir=cache_dir, device="cpu").resident(BUILTIN["shapes"], lambda what: None)
+    assert isinstance(model, DiffusionModel)
+    large = call(width=768, height=768)  # a tile is 512
+    (whole,) = model.generate(large, ignore)
+    scarce(model, untiled)
+    (tiled,) = model.generate(large, ignore)
+    assert tiled.shape == whole.shape
+    assert np.abs(tiled.astype(int) - whole).mean() < 2
+
+
 def test_only_when_nothing_helps_it_is_out_of_memory_and_the_next_job_is_untouched(
     load: Callable[[str], DiffusionModel], scarce: Callable[..., list[Rung]]
 ) -> None:
