@@ -61,7 +61,7 @@ class Claimer:
         self._listener_alive = listener_alive
         self._news = news
         self._mute = mute
-        self._long = False  # whether the last window was full
+        self._long = False  # whether what is looked at now is of a window that was full
         self._quiet = False  # whether the last look through the queue found nothing to claim
         self._ended = ended
         self._max_batch = max_batch
@@ -169,12 +169,13 @@ class Claimer:
         When the sweep is due, a page of it comes first, so that a queue that never empties does not starve it. Where
         nothing was waiting, what the listener has just heard of comes before the window: an idle worker need not ask.
         """
-        news = self._news()
+        news, long, self._long = self._news(), self._long, False
         if time.monotonic() - self._swept >= SWEEP_EVERY:
             yield self._sweep()
         if self._quiet and news:
             yield sorted(news, key=lambda document: document.updated_at)
         elif self._keeps():
+            self._long = long
             yield self._left
         self._left, self._looked = [], time.monotonic()
         page = self._store.window(self._collections, limit=WINDOW)

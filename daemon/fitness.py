@@ -30,6 +30,18 @@ def check_disk(min_free: float) -> None:
         raise Unfit(f"Only {free:.1f} GiB are free in {folder}; {min_free:g} are needed (EASELD_MIN_FREE_DISK)")
 
 
+def check_video() -> None:
+    """Check that videos can be written, before one has been generated for nothing.
+
+    Raises:
+        Unfit: they cannot.
+    """
+    try:
+        import av  # noqa: F401, PLC0415 - a worker without videos starts sooner
+    except ImportError as exc:
+        raise Unfit(f"PyAV, which writes videos, does not load ({exc}): pip install --force-reinstall av") from exc
+
+
 def until_fit(check: Callable[[], None], stopped: Event, *, unfit: Callable[[str], None]) -> bool:
     """Check again and again until the machine is fit; ``False`` where we were stopped before.
 

@@ -71,7 +71,7 @@ class Publisher:
             Interrupted: we were told to stop while a remote was away.
         """
         names = object_names(held.id, len(held.work.seeds), prefix=self.prefix)
-        with tempfile.TemporaryDirectory(prefix="easeld-") as folder:
+        with tempfile.TemporaryDirectory(prefix="easeld-", ignore_cleanup_errors=True) as folder:
             held.progress = replace(held.progress, phase="encoding")
             began = time.monotonic()
             files = [self._encode(held, index, picture, Path(folder)) for index, picture in enumerate(frames)]

@@ -338,6 +338,18 @@ def test_a_hint_brings_the_jobs_that_it_is_about(
     assert [document.id.file_uid for document in listening.news()] == ["next"]
 
 
+def test_a_job_that_was_written_twice_is_one_piece_of_news(
+    listening: Subscription, direct: FirestoreStore, firestore_client: firestore.Client, woken: threading.Event
+) -> None:
+    """As it was last: claiming the version before would be a claim against ourselves."""
+    assert still_wakes(direct, woken, "a")
+    woken.clear()
+    firestore_client.document("generations/user/images/a").update({"prompt": "again"})
+    assert woken.wait(SOON)
+    [document] = listening.news()
+    assert (document.fields or {})["prompt"] == "again"
+
+
 def test_more_news_than_was_kept_is_none(
     listening: Subscription, direct: FirestoreStore, woken: threading.Event
 ) -> None:
@@ -372,6 +384,17 @@ def test_a_stream_that_is_opened_again_is_no_longer_muted(
     mute(listening, direct, woken, "a")
     relay.end(grpc.StatusCode.UNAVAILABLE)
     assert still_wakes(direct, woken, "next")
+    assert listening.alive()
+
+
+def test_a_query_that_an_earlier_stream_was_asked_to_drop_is_put_back(
+    listening: Subscription, direct: FirestoreStore, woken: threading.Event
+) -> None:
+    """Such a request can reach the new stream, which then tells of nothing although it lives."""
+    watch = listening._watches[0]  # type: ignore[attr-defined]
+    watch._send(watch._removal())
+    assert still_wakes(direct, woken, "next")
+    assert still_wakes(direct, woken, "after")
     assert listening.alive()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Barrier, Event
 from typing import Any
@@ -183,6 +184,19 @@ def test_behind_a_long_queue_the_listener_is_muted(rig: Rig, claimer: Claimer, m
     assert told[-1] is False
     muted[:] = [True]
     find_nothing(claimer)
+    assert muted[-1] is False
+
+
+def test_a_job_that_was_heard_of_says_nothing_of_the_queue(
+    rig: Rig, claimer: Claimer, news: list[Document], muted: list[bool]
+) -> None:
+    """Behind many that nobody may claim yet, the listener is what brings the next one."""
+    later = datetime.now(UTC) + timedelta(hours=1)
+    for number in range(WINDOW + 1):
+        rig.merge(rig.call(f"{number:02}"), easeld={"not_before": later})
+    find_nothing(claimer)
+    news.append(rig.store.read(rig.call("new")))
+    assert names(claimer) == {"new"}
     assert muted[-1] is False
 
 
