@@ -83,7 +83,7 @@ CHAOS ?= full
 chaos: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.chaos --form $(CHAOS) $(CHAOS_OPTIONS)
 
-# Whether the built-in image model draws what the prompt says. It does not yet: docs/builtin-model.md.
+# Whether the built-in image model draws what the prompt says. Not all it should yet: docs/builtin-model.md.
 model-check: $(DEVELOPMENT)
 	@$(BIN)/python -m models.builtin.check
 

@@ -17,7 +17,14 @@ BUILTIN = MappingProxyType(
         spec.name: spec
         for spec in (
             # A few megabytes each, so the demo and the tests run anywhere; float32, where precision costs nothing.
-            ModelSpec(name="shapes", task=Task.TEXT2IMAGE, family=Family.SDXL, builtin="shapes", dtype="float32"),
+            ModelSpec(
+                name="shapes",
+                task=Task.TEXT2IMAGE,
+                family=Family.SDXL,
+                builtin="shapes",
+                dtype="float32",
+                size_grid=16,
+            ),
             ModelSpec(
                 name="motion",
                 task=Task.TEXT2VIDEO,

@@ -9,17 +9,19 @@ from random import Random
 import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, conv2d, pad, pixel_unshuffle
 
 from models.builtin.train.clock import Clock
-from models.builtin.train.draw import CELL, paint_bits, pixels
+from models.builtin.train.draw import CELL, QUARTERS, paint_bits, pixels
 from models.builtin.train.scenes import draw_scene
 
 PEAK_RATE = 2e-3
 BATCH = 5
-CROP = 16  # cells, of a picture of 32; the rest only costs time
-SIDE = 32  # cells
+CROP = 8  # cells, of a picture of 16; the rest only costs time
+SIDE = 16  # cells
 STRONGEST_NOISE = 0.4  # standard deviation, in latents of which each is about +1 or -1
-AROUND = 2  # cells at the rim of a crop whose decoding lacks its surroundings, so it does not count
+MOST_ROUNDED = 0.8  # standard deviation of what rounds corners off, in quarters of a cell
+AROUND = 1  # cell at the rim of a crop whose decoding lacks its surroundings, so it does not count
 EDGE_WEIGHT = 4.0  # of a pixel near an edge, against 1
 NEAR = 3  # pixels
 
@@ -49,7 +51,7 @@ def train_decoder(
 
 
 def _batch(random: Random, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Return disturbed latents, (BATCH, 4, CROP, CROP), the pictures they stand for, eight times as wide, and weights.
+    """Return disturbed latents, (BATCH, CHANNELS, CROP, CROP), the pictures they stand for, and weights.
 
     The weights, (BATCH, 1, rows, columns) in pixels, are 0 where a pixel's surroundings are not all in the crop. At the
     edge of the whole picture they are: there is nothing beyond, neither here nor later. That edge and those between
@@ -57,7 +59,8 @@ def _batch(random: Random, generator: torch.Generator) -> tuple[Tensor, Tensor, 
     """
     scenes = [draw_scene(random, 1.0, 1.0) for _ in range(BATCH)]
     fine, shown = paint_bits(scenes, SIDE * CELL, SIDE * CELL), pixels(scenes, SIDE * CELL, SIDE * CELL)
-    clean = torch.nn.functional.avg_pool2d(fine, CELL)
+    quarters = avg_pool2d(fine, CELL // QUARTERS)
+    clean = pixel_unshuffle(torch.cat([_rounded(random, one) for one in torch.split(quarters, 1)]), QUARTERS)
     given, wanted = [], []
     counts = torch.ones(BATCH, 1, CROP * CELL, CROP * CELL)
     for index, scene in enumerate(scenes):
@@ -77,10 +80,22 @@ def _batch(random: Random, generator: torch.Generator) -> tuple[Tensor, Tensor, 
     return disturbed.clamp(-1, 1), torch.stack(wanted), counts * _weights(torch.stack(wanted))
 
 
+def _rounded(random: Random, bits: Tensor) -> Tensor:
+    """Return a picture's bits in quarters, (1, 4, rows, columns), often with corners as diffusion rounds them off."""
+    if random.random() < 0.33:
+        return bits
+    spread = random.uniform(0.4, MOST_ROUNDED)
+    kernel = torch.exp(-torch.arange(-3.0, 4.0).square() / (2 * spread**2))
+    kernel /= kernel.sum()
+    soft = pad(bits, (3, 3, 3, 3), mode="replicate").transpose(0, 1)
+    soft = conv2d(conv2d(soft, kernel.view(1, 1, 7, 1)), kernel.view(1, 1, 1, 7)).transpose(0, 1)
+    return (random.uniform(1.0, 4.0) * soft).clamp(-1, 1)
+
+
 def _weights(pictures: Tensor) -> Tensor:
     """Return ``EDGE_WEIGHT`` where a pixel differs from its surroundings, and 1 elsewhere; no colour is as beyond."""
-    framed = torch.nn.functional.pad(pictures, (NEAR, NEAR, NEAR, NEAR), value=3.0)
-    around = torch.nn.functional.avg_pool2d(framed, 2 * NEAR + 1, stride=1)
+    framed = pad(pictures, (NEAR, NEAR, NEAR, NEAR), value=3.0)
+    around = avg_pool2d(framed, 2 * NEAR + 1, stride=1)
     return 1 + (EDGE_WEIGHT - 1) * ((pictures - around).abs().amax(dim=1, keepdim=True) > 0.05).float()
 
 

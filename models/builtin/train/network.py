@@ -11,6 +11,8 @@ from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, StableDiffus
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from models.builtin.train.draw import CHANNELS
+
 TOKENS = 32  # of a prompt, with its start and its end
 WIDTH_1, WIDTH_2 = 32, 128  # of the two text encoders
 CONDITION = 192  # width of what every layer of the UNet is told of prompt and timestep
@@ -89,17 +91,21 @@ def _text_config(words: CLIPTokenizer, *, width: int, layers: int) -> CLIPTextCo
 
 
 def network(words: CLIPTokenizer) -> Network:
-    """Return the untrained network: about 3.4 million parameters, most of them where the picture is small."""
+    """Return the untrained network: about 4 million parameters, most of them where the picture is small.
+
+    Its lowest level has four cells each way, so that the rim of the picture, all that tells a convolution where it is,
+    is never far.
+    """
     unet = UNet2DConditionModel(
-        sample_size=32,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(24, 48, 96),
+        sample_size=16,
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
+        block_out_channels=(48, 80, 112),
         layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         transformer_layers_per_block=1,
-        attention_head_dim=(1, 2, 3),  # diffusers reads it as the number of heads
+        attention_head_dim=(1, 2, 4),  # diffusers reads it as the number of heads
         use_linear_projection=True,
         norm_num_groups=8,
         resnet_time_scale_shift="scale_shift",  # the prompt, pooled, scales every layer as well as shifting it
@@ -119,11 +125,11 @@ def network(words: CLIPTokenizer) -> Network:
 def decoder() -> AutoencoderTiny:
     """Return the untrained autoencoder. Only its decoder is used; the encoder is the least the class allows."""
     return AutoencoderTiny(
-        latent_channels=4,
-        encoder_block_out_channels=(8, 8, 8, 8),
-        num_encoder_blocks=(1, 1, 1, 1),
-        decoder_block_out_channels=(32, 32, 32, 32),
-        num_decoder_blocks=(4, 2, 1, 1),
+        latent_channels=CHANNELS,
+        encoder_block_out_channels=(8, 8, 8, 8, 8),
+        num_encoder_blocks=(1, 1, 1, 1, 1),
+        decoder_block_out_channels=(32, 32, 32, 32, 32),
+        num_decoder_blocks=(3, 3, 2, 1, 1),
         scaling_factor=1.0,
     )
 

@@ -15,7 +15,7 @@ EDGE = 0.96  # nothing is drawn beyond this share of the picture
 ALONE = {"small": (0.32, 0.39), "": (0.52, 0.61), "large": (0.76, 0.86)}
 """Smallest and largest outer radius of a thing that has the picture for itself."""
 SHARED = {"small": (0.26, 0.29), "": (0.36, 0.40), "large": (0.44, 0.46)}
-"""The same where the picture has room beside the thing. Below 0.26, four latent cells, stars and hearts look alike."""
+"""The same where the picture has room beside the thing. Below 0.26, two latent cells, stars and hearts look alike."""
 SLOTS = {2: ((-0.5, 0.0), (0.5, 0.0)), 3: ((0.0, -0.48), (-0.5, 0.48), (0.5, 0.48))}
 """Where two things are in a row and three in a triangle, in reading order."""
 
@@ -94,7 +94,7 @@ def _size(random: Random) -> str:
 
 def _thing(random: Random, kind: str, colour: str, radius: float, place: tuple[float, float]) -> Thing:
     x, y = place
-    return Thing(kind=kind, colour=colour, x=x, y=y, radius=radius, turn=random.uniform(-0.14, 0.14))
+    return Thing(kind=kind, colour=colour, x=x, y=y, radius=radius, turn=random.uniform(-0.1, 0.1))
 
 
 def _clamp(value: float, limit: float) -> float:
@@ -108,8 +108,8 @@ def _other(random: Random, *taken: str) -> str:
 def _one(random: Random, across: float, down: float, background: str) -> tuple[str, list[Thing]]:
     kind, colour, size = random.choice(KINDS), _other(random, background), _size(random)
     radius = random.uniform(*ALONE[size])
-    x = _clamp(random.uniform(-0.16, 0.16), EDGE * across - radius)
-    y = _clamp(random.uniform(-0.16, 0.16), EDGE * down - radius)
+    x = _clamp(random.uniform(-0.1, 0.1), EDGE * across - radius)
+    y = _clamp(random.uniform(-0.1, 0.1), EDGE * down - radius)
     return _phrase(random, kind, colour, size), [_thing(random, kind, colour, radius, (x, y))]
 
 
