@@ -47,7 +47,6 @@ class Claimer:
         collections: Sequence[Collection],
         listener_alive: Callable[[], bool],
         news: Callable[[], list[Document]] = list,
-        mute: Callable[[bool], None] = lambda _: None,
         ended: Callable[[Document], None],
         max_batch: int,
         loaded: Callable[[str], bool] = lambda _: True,
@@ -60,8 +59,6 @@ class Claimer:
         self._collections = collections
         self._listener_alive = listener_alive
         self._news = news
-        self._mute = mute
-        self._long = False  # whether what is looked at now is of a window that was full
         self._quiet = False  # whether the last look through the queue found nothing to claim
         self._ended = ended
         self._max_batch = max_batch
@@ -120,12 +117,10 @@ class Claimer:
                 batch, until = self._claim_all(company)
                 if batch:
                     self._left, self._quiet = waiting, False
-                    self._mute(self._long)  # behind a long queue, every new job's hint is paid for and tells nothing
                     return batch, None
                 if until is not None:
                     earliest = min(earliest or until, until)
         self._quiet = True
-        self._mute(False)
         return [], earliest
 
     def _company(self, documents: Sequence[Document]) -> list[Document]:
@@ -169,17 +164,15 @@ class Claimer:
         When the sweep is due, a page of it comes first, so that a queue that never empties does not starve it. Where
         nothing was waiting, what the listener has just heard of comes before the window: an idle worker need not ask.
         """
-        news, long, self._long = self._news(), self._long, False
+        news = self._news()
         if time.monotonic() - self._swept >= SWEEP_EVERY:
             yield self._sweep()
         if self._quiet and news:
             yield sorted(news, key=lambda document: document.updated_at)
         elif self._keeps():
-            self._long = long
             yield self._left
         self._left, self._looked = [], time.monotonic()
         page = self._store.window(self._collections, limit=WINDOW)
-        self._long = len(page) == WINDOW
         yield page
         after = self._resume if len(page) == WINDOW else None
         for _ in range(MAX_PAGES):

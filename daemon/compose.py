@@ -93,7 +93,6 @@ def service(
         collections=collections,
         listener_alive=lambda: queue.alive,
         news=queue.news,
-        mute=queue.mute,
         ended=ended,
         max_batch=settings.max_batch,
         loaded=keeper.is_resident,

@@ -36,11 +36,6 @@ class Listener:
         subscription = self._subscription
         return [] if subscription is None else subscription.news()
 
-    def mute(self, muted: bool) -> None:
-        """Let the subscription tell of nothing until further notice, or of all again; one that is opened anew tells."""
-        if (subscription := self._subscription) is not None:
-            subscription.mute(muted)
-
     def run(self, stopped: Event) -> None:
         """Keep the subscription until ``stopped``. A loss is logged once, not at every try."""
         pause, lost = FIRST_PAUSE, False

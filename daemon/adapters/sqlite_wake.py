@@ -92,8 +92,6 @@ class Watch:
     def news(self) -> list[Document]:
         return []  # a window costs less than a millisecond
 
-    def mute(self, muted: bool) -> None: ...  # a hint costs nothing here
-
     def close(self) -> None:
         self._watcher.forget(self)
 

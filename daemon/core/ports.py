@@ -32,10 +32,6 @@ class Subscription(Protocol):
         """
         ...
 
-    def mute(self, muted: bool) -> None:
-        """While muted it need not tell of anything: whoever asked for hints looks by itself for now."""
-        ...
-
     def close(self) -> None: ...
 
 

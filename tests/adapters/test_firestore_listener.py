@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -63,20 +62,6 @@ def still_wakes(direct: FirestoreStore, woken: threading.Event, file_uid: str) -
     woken.clear()
     queue_a_job(direct, file_uid)
     return woken.wait(SOON)
-
-
-def mute(subscription: Subscription, direct: FirestoreStore, woken: threading.Event, name: str) -> str:
-    """Mute it, and wait until the server has heard of that; returns a job that it does not tell of."""
-    numbers = itertools.count()
-
-    def tells() -> bool:
-        woken.clear()
-        queue_a_job(direct, f"{name}-{next(numbers)}")
-        return woken.wait(1.0)
-
-    subscription.mute(True)
-    wait_until(lambda: not tells())
-    return f"{name}-{next(numbers) - 1}"
 
 
 def test_only_news_wakes(relayed: FirestoreStore, relay: FirestoreRelay) -> None:
@@ -359,43 +344,6 @@ def test_more_news_than_was_kept_is_none(
     while woken.wait(0.5):
         woken.clear()
     assert listening.news() == []
-
-
-def test_a_muted_listener_tells_of_nothing_and_then_of_what_it_missed(
-    listening: Subscription, direct: FirestoreStore, woken: threading.Event
-) -> None:
-    """Its stream stays open, so that it is told apart from a dead one all the time; muting twice is muting once."""
-    for again in ("a", "b"):
-        missed = mute(listening, direct, woken, again)
-        listening.mute(True)
-        assert listening.alive()
-        listening.news()
-        listening.mute(False)
-        assert woken.wait(SOON)
-        assert missed in [document.id.file_uid for document in listening.news()]
-        assert still_wakes(direct, woken, f"next-{again}")
-    assert listening.alive()
-
-
-def test_a_stream_that_is_opened_again_is_no_longer_muted(
-    listening: Subscription, direct: FirestoreStore, relay: FirestoreRelay, woken: threading.Event
-) -> None:
-    """The query is on the new stream from its beginning."""
-    mute(listening, direct, woken, "a")
-    relay.end(grpc.StatusCode.UNAVAILABLE)
-    assert still_wakes(direct, woken, "next")
-    assert listening.alive()
-
-
-def test_a_query_that_an_earlier_stream_was_asked_to_drop_is_put_back(
-    listening: Subscription, direct: FirestoreStore, woken: threading.Event
-) -> None:
-    """Such a request can reach the new stream, which then tells of nothing although it lives."""
-    watch = listening._watches[0]  # type: ignore[attr-defined]
-    watch._send(watch._removal())
-    assert still_wakes(direct, woken, "next")
-    assert still_wakes(direct, woken, "after")
-    assert listening.alive()
 
 
 def test_a_long_queue_hides_no_new_job(listening: Subscription, direct: FirestoreStore, woken: threading.Event) -> None:

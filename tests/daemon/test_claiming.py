@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Barrier, Event
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from daemon import claiming, settings
-from daemon.claiming import WINDOW, Claimer
+from daemon.claiming import Claimer
 from daemon.compose import policy
 from daemon.core import lifecycle
 from daemon.core.job import Collection, Decide, Document, JobId, Refusal
@@ -53,14 +52,8 @@ def _news() -> list[Document]:
     return []
 
 
-@pytest.fixture(name="muted")
-def _muted() -> list[bool]:
-    """What the listener was told."""
-    return []
-
-
 @pytest.fixture(name="claimer")
-def _claimer(store: Counted, news: list[Document], muted: list[bool]) -> Claimer:
+def _claimer(store: Counted, news: list[Document]) -> Claimer:
     def heard() -> list[Document]:
         told = news.copy()
         news.clear()
@@ -73,7 +66,6 @@ def _claimer(store: Counted, news: list[Document], muted: list[bool]) -> Claimer
         collections=[Collection.IMAGES],
         listener_alive=lambda: True,
         news=heard,
-        mute=muted.append,
         ended=lambda _: None,
         max_batch=BATCH,
     )
@@ -169,35 +161,6 @@ def test_news_waits_its_turn_behind_a_queue(rig: Rig, claimer: Claimer, news: li
     news.append(rig.store.read(rig.call("new")))
     assert len(names(claimer) & waiting) == BATCH
     assert names(claimer) == {"new"}
-
-
-def test_behind_a_long_queue_the_listener_is_muted(rig: Rig, claimer: Claimer, muted: list[bool]) -> None:
-    """Until a window has room for what is new, and always before the worker waits for a hint."""
-    batches = 2 * WINDOW // BATCH
-    for number in range(batches * BATCH):
-        rig.call(f"{number:02}")
-    told = []
-    for _ in range(batches):
-        assert len(names(claimer)) == BATCH
-        told.append(muted[-1])
-    assert True in told
-    assert told[-1] is False
-    muted[:] = [True]
-    find_nothing(claimer)
-    assert muted[-1] is False
-
-
-def test_a_job_that_was_heard_of_says_nothing_of_the_queue(
-    rig: Rig, claimer: Claimer, news: list[Document], muted: list[bool]
-) -> None:
-    """Behind many that nobody may claim yet, the listener is what brings the next one."""
-    later = datetime.now(UTC) + timedelta(hours=1)
-    for number in range(WINDOW + 1):
-        rig.merge(rig.call(f"{number:02}"), easeld={"not_before": later})
-    find_nothing(claimer)
-    news.append(rig.store.read(rig.call("new")))
-    assert names(claimer) == {"new"}
-    assert muted[-1] is False
 
 
 def test_the_first_claim_of_a_life_looks_for_nothing_in_the_bucket(rig: Rig) -> None:

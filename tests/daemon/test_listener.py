@@ -35,8 +35,6 @@ class Subscription:
     def news(self) -> list[Document]:
         return []
 
-    def mute(self, muted: bool) -> None: ...
-
     def close(self) -> None:
         self.closed = True
 

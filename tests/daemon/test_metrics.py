@@ -225,8 +225,6 @@ class Dead:
     def news(self) -> list[Document]:
         return []
 
-    def mute(self, muted: bool) -> None: ...
-
     def close(self) -> None: ...
 
 

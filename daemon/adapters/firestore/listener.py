@@ -62,11 +62,6 @@ class Hints:
         heard = [self._as_heard(raw) for watch in self._watches for raw in watch.news()]
         return list({document.id: document for document in heard if document is not None}.values())
 
-    def mute(self, muted: bool) -> None:
-        """Take the queries off their streams, which stay open, or put them back."""
-        for watch in self._watches:
-            watch.mute(muted)
-
     def close(self) -> None:
         """End the streams, from any thread, also from within ``wake``."""
         self._closed = True
@@ -94,9 +89,6 @@ class HintWatch(Watch):
         self._heard = time.monotonic()
         self._wanted = True
         self._pinged = 0.0
-        self._muting = threading.Lock()  # over the next two, and what is sent because of them
-        self._muted = False
-        self._removals = 0  # of the query from this stream that the server has not confirmed yet
         self._opened: float | None = None  # the first opening that no message has answered yet
         self._thread: threading.Thread | None = None
         super().__init__(*args, **keywords)  # type: ignore[no-untyped-call]  # the library leaves it so
@@ -125,34 +117,16 @@ class HintWatch(Watch):
 
         A quiet queue and a connection that leads nowhere look the same otherwise; the emulator never speaks unasked.
         """
-        if self._opened is not None:
+        rpc = self._rpc
+        if rpc is None or self._opened is not None:
             return
         self._pinged = time.monotonic()
         database = self._firestore._database_string  # noqa: SLF001 - as the methods that this class replaces
         target = {"documents": {"documents": [f"{database}/documents/{NOWHERE}"]}, "target_id": PING_TARGET_ID}
         # Not with `once`: the emulator ends the stream after it.
         for request in ({"add_target": target}, {"remove_target": PING_TARGET_ID}):
-            self._send(ListenRequest(database=database, **request))
-
-    def mute(self, muted: bool) -> None:
-        """Take the query off the stream, or put it back; what has changed meanwhile comes then.
-
-        Where the stream is just being opened again, nothing happens: whoever asks does so at every look.
-        """
-        with self._muting:
-            if muted == self._muted or self._opened is not None or not self.has_pushed:
-                return
-            self._muted = muted
-            self._removals += muted
-            self._send(self._removal() if muted else self._get_rpc_request())  # type: ignore[no-untyped-call]
-
-    def _removal(self) -> ListenRequest:
-        database = self._firestore._database_string  # noqa: SLF001 - as the methods that this class replaces
-        return ListenRequest(database=database, remove_target=WATCH_TARGET_ID)
-
-    def _send(self, request: ListenRequest) -> None:
-        if (rpc := self._rpc) is not None:  # not closed meanwhile
-            rpc._request_queue.put(request)  # noqa: SLF001 - `send` may wait for a stream that is being opened again
+            # `send` may wait for a stream that is being opened again
+            rpc._request_queue.put(ListenRequest(database=database, **request))  # noqa: SLF001
 
     def news(self) -> list[Any]:
         """Take the raw documents that came since the last call; none where there were more than it kept."""
@@ -188,8 +162,6 @@ class HintWatch(Watch):
             raise Cancelled("nobody listens any more")
         if self._opened is None:
             self._opened = time.monotonic()
-        with self._muting:  # a new stream begins with the query
-            self._muted, self._removals = False, 0
         return self._api.transport.listen(*args, **keywords)
 
     def _on_rpc_done(self, future: Any) -> None:
@@ -230,9 +202,7 @@ class HintWatch(Watch):
         kind = change.target_change_type
         if PING_TARGET_ID in change.target_ids:
             return
-        if kind == CHANGE.REMOVE and not change.cause.code:
-            self._removed()
-        elif kind == CHANGE.REMOVE:
+        if kind == CHANGE.REMOVE:
             self.ended = f"refused: {change.cause.message or change.cause.code}"
         elif kind == CHANGE.RESET:
             self._before, self._versions = self._versions, {}
@@ -245,13 +215,3 @@ class HintWatch(Watch):
             if wake is not None and (self._changed or not self.has_pushed):
                 self._changed, self.has_pushed = False, True
                 wake()
-
-    def _removed(self) -> None:
-        """The query is off the stream. What follows once it is on again is all that it matches by then."""
-        self._before, self._versions = self._versions, {}
-        self.current, self.resume_token = False, None  # later tokens would leave out what comes while it is off
-        with self._muting:
-            if self._removals:
-                self._removals -= 1
-            elif not self._muted:  # asked for on a stream that broke, and obeyed on this one
-                self._send(self._get_rpc_request())  # type: ignore[no-untyped-call]  # the library leaves it so
