@@ -20,6 +20,7 @@ from tests.contracts.sqlite_client import SqliteClient
 from tests.parts.fake_gcs import GcsServer
 from tests.parts.firestore_emulator import FirestoreEmulator
 
+MOST_WRITES = 500  # that Firestore takes in one commit
 NULL_SECONDS = 0.05  # of one call of the null generator
 STEPS = 10
 CATALOG = {
@@ -94,6 +95,12 @@ def sqlite(folder: Path) -> Iterator[Place]:
             store.close()
 
 
+def batched(jobs: Sequence[JobId]) -> Iterator[Sequence[JobId]]:
+    """Split jobs into what one commit takes."""
+    for start in range(0, len(jobs), MOST_WRITES):
+        yield jobs[start : start + MOST_WRITES]
+
+
 @contextmanager
 def emulated(folder: Path, emulator: FirestoreEmulator, server: GcsServer) -> Iterator[Place]:
     """The Firestore emulator and fake-gcs-server: a project and a bucket of its own."""
@@ -103,19 +110,17 @@ def emulated(folder: Path, emulator: FirestoreEmulator, server: GcsServer) -> It
     client = firestore.Client(project=project)
 
     def write(jobs: Sequence[JobId]) -> None:
-        for start in range(0, len(jobs), 400):  # 500 writes are the most that one commit takes
-            batch = client.batch()
-            for job in jobs[start : start + 400]:
-                fields = fill(document(job), cast("Any", firestore.SERVER_TIMESTAMP))
-                batch.set(client.document(job.path), fields)
-            batch.commit()
+        for batch in batched(jobs):
+            with client.batch() as commit:
+                for job in batch:
+                    fields = fill(document(job), cast("Any", firestore.SERVER_TIMESTAMP))
+                    commit.set(client.document(job.path), fields)
 
     def forget(jobs: Sequence[JobId]) -> None:
-        for start in range(0, len(jobs), 400):
-            batch = client.batch()
-            for job in jobs[start : start + 400]:
-                batch.delete(client.document(job.path))
-            batch.commit()
+        for batch in batched(jobs):
+            with client.batch() as commit:
+                for job in batch:
+                    commit.delete(client.document(job.path))
 
     def status(job: JobId) -> str:
         return str((client.document(job.path).get().to_dict() or {}).get("status"))

@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from daemon.core.errors import WrongSettings
-from daemon.entrypoints.shim.protocol import protocol
+from daemon.entrypoints.shim.protocol import Protocol
 
 GRACE = 10  # seconds for calls in progress when told to stop
 BACKLOG = 2048
@@ -25,7 +25,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=protocol(),
+                http=Protocol,
                 ws="none",
                 lifespan="on",
                 log_config=None,
