@@ -73,7 +73,8 @@ def polled(place: Place, worker: Watched) -> tuple[float, float]:
     while place.status(job) != "completed":
         assert time.monotonic() - began < WITHIN
         time.sleep(0.0005)
-    return started(worker, began), time.monotonic() - began - NULL_SECONDS
+    ended = time.monotonic()  # before ``started``, which waits for the worker's spans
+    return started(worker, began), ended - began - NULL_SECONDS
 
 
 def listened(place: Place, worker: Watched | None) -> tuple[float, float]:
