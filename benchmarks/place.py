@@ -36,8 +36,9 @@ Write = Callable[[Sequence[JobId]], None]
 class Place:
     """One store and bucket of its own. ``write`` queues documents as an app does, in as few commits as it can.
 
-    ``forget`` deletes documents between two measurements. The emulator looks at every document of a collection for
-    every listener at every commit, which Firestore does not: without it a round would cost more than the one before.
+    ``forget`` deletes documents and objects between two measurements. The emulator looks at every document of a
+    collection for every listener at every commit, and fake-gcs-server at every object at every upload, which Firestore
+    and Cloud Storage do not: without it a round would cost more than the one before.
     """
 
     name: str
@@ -121,6 +122,7 @@ def emulated(folder: Path, emulator: FirestoreEmulator, server: GcsServer) -> It
             with client.batch() as commit:
                 for job in batch:
                     commit.delete(client.document(job.path))
+        bucket.delete_blobs(list(bucket.list_blobs()))
 
     def status(job: JobId) -> str:
         return str((client.document(job.path).get().to_dict() or {}).get("status"))

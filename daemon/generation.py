@@ -24,16 +24,16 @@ log = structlog.get_logger(__name__)
 
 LOOK_EVERY = 0.5  # seconds between two previews
 # Seconds after which a generation goes on only once its attempt is counted, so that a job that kills us does so only so
-# many times. A job that does it sooner meets the limit of leases that expired before generation began.
+# many times. A shorter one is spared that write: it is over before.
 COUNTED_WITHIN = 0.25
 
 
 class Generation:
     """Runs the calls of a batch. ``members`` are those jobs that are still wanted; a job that goes leaves at a step.
 
-    ``started`` are the writes that say that generation has begun: an attempt counts only once they are done.
-    ``leave`` gets a job that is no longer wanted, ``moved`` at each step the moment (monotonic) at which it will end;
-    ``loading`` is called while a model loads.
+    ``start`` writes that generation has begun: an attempt counts only once that is done. The heartbeat does it too,
+    for a step that takes long. ``leave`` gets a job that is no longer wanted, ``moved`` at each step the moment
+    (monotonic) at which it will end; ``loading`` is called while a model loads.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Generation:
         self._max_items = max_items
         self._exact = exact
         self._start = start
-        self._started: Sequence[Future[None]] = ()
+        self._counted = False
         self._leave = leave
         self._moved = moved
         self._loads = loading
@@ -77,7 +77,9 @@ class Generation:
         resident = keeper.resident(self._batch[0].work.spec, self._loading)
         self._began = time.monotonic()
         self._moved(float("inf"))
-        self._started = self._start(self._batch)
+        for held in self._batch:
+            held.device_since = self._began
+        self._start([held for held in self._batch if not held.unharmed])  # what killed a worker may do so at once
         calls = plan.calls([held.work for held in self._batch], max_items=self._max_items, exact=self._exact)
         self._whole = sum(self._batch[0].work.request.num_inference_steps for _ in calls)
         frames: list[list[Frames]] = [[] for _ in self._batch]
@@ -92,6 +94,7 @@ class Generation:
                 frames[owner].append(picture)
             self._done += call.steps
         for held in self._batch:
+            held.device_since = None
             held.timings |= {"load": self._began - began, "generate": time.monotonic() - self._began}
         return [(held, pictures) for held, pictures in zip(self._batch, frames, strict=True) if held in self.members]
 
@@ -126,9 +129,9 @@ class Generation:
         self._moved(now + left)
         for held in self.members:
             held.progress = Progress(phase="generating", step=done, steps=whole, eta_seconds=round(left, 1))
-        if self._started and now - self._began > COUNTED_WITHIN:
-            wait(self._started, timeout=self._batch[0].lease_seconds / 6)
-            self._started = ()
+        if not self._counted and now - self._began > COUNTED_WITHIN:
+            wait(self._start(self.members), timeout=self._batch[0].lease_seconds / 6)
+            self._counted = True
         if self._interrupted():
             raise Interrupted
         for held in [held for held in self.members if held.gone is not None]:

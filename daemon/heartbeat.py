@@ -17,6 +17,7 @@ log = structlog.get_logger(__name__)
 
 LOOK_EVERY = 0.25  # seconds between two looks at what is due
 AGAIN_AFTER = 2.0  # seconds until a renewal that failed is tried again
+COUNTED_FROM = 0.1  # seconds of generation from which the attempt is counted; many a short one is over before
 
 
 class Heartbeat:
@@ -81,8 +82,8 @@ class Heartbeat:
         self._wake.set()
 
     def start_all(self, batch: Sequence[Held]) -> list[Future[None]]:
-        """Write that generation has begun, without waiting for it."""
-        return [self._submit(held, started=True) for held in batch]
+        """Write that generation has begun, where it is not written yet, without waiting for it."""
+        return [self._submit(held, started=True) for held in batch if not held.counted]
 
     def run(self, stopped: Event) -> None:
         """Renew what is due until ``stopped``."""
@@ -104,10 +105,12 @@ class Heartbeat:
                 running = self._running.get(job)
                 if held.gone is not None or (running is not None and not running.done()):
                     continue
+                since = held.device_since
+                begins = not held.started and since is not None and now - since >= COUNTED_FROM
                 interval = self._progress_interval if held.unwritten_progress else self._interval
-                if now - self._tried[job] >= interval:
+                if begins or now - self._tried[job] >= interval:
                     self._tried[job] = now
-                    self._running[job] = self._submit(held, started=False)
+                    self._running[job] = self._submit(held, started=begins)
             self._running = {job: future for job, future in self._running.items() if not future.done()}
 
     def _noted(self) -> None:

@@ -26,7 +26,7 @@ class Held:
     """One claim of one job. Thread safe: heartbeat, device and finisher write through the same lock.
 
     ``gone`` is set once a write was refused: the claim is over, and says why. ``progress`` belongs to the device
-    thread; the heartbeat writes it.
+    thread; the heartbeat writes it. ``unharmed`` says that nothing has gone wrong with this job yet.
     """
 
     def __init__(self, store: Store, document: Document, policy: Policy) -> None:
@@ -44,10 +44,11 @@ class Held:
             seeds=record.seeds,
             alone=record.crashes > 0,
         )
+        self.unharmed = lease.attempt == 1 and record.expiries == 0 and record.crashes == 0
         self.replaces = record.replaces
         # Media go up in the order of their names, and are deleted in the other one. So where the first claim of a life
         # finds the base name free, nobody has left anything, and once its job is completed there is nothing to clean.
-        self.alone_in_bucket = lease.attempt == 1 and record.expiries == 0 and record.crashes == 0
+        self.alone_in_bucket = self.unharmed
         self.litter = True  # whether something may lie in the bucket that no document names
         self.timings: dict[str, float] = {}  # seconds per stage
         self.warnings: dict[str, None] = {}  # for the client, each once, in the order in which they came
@@ -59,6 +60,7 @@ class Held:
         self.claimed_at = time.monotonic()
         self.renewed_at = self.claimed_at
         self.started = False
+        self.device_since: float | None = None  # by the monotonic clock, while the device generates it
         self._written = self._told
         self._store = store
         self._document = document
@@ -68,6 +70,12 @@ class Held:
     def document(self) -> Document:
         """The document as this claim last saw or wrote it."""
         return self._document
+
+    @property
+    def counted(self) -> bool:
+        """Whether the document says that generation has begun."""
+        lease = holder(self._document.fields)
+        return lease is not None and lease.started
 
     @property
     def unwritten_progress(self) -> bool:

@@ -277,6 +277,22 @@ def test_a_job_that_kills_every_worker_fails_after_the_last_attempt(rig: Rig) ->
     assert "3 of 3 attempts" in fields["error_message"]
 
 
+def test_a_short_generation_is_spared_the_write_that_counts_it(rig: Rig) -> None:
+    """Claimed and completed are all that is written; one that lasts is counted between them."""
+    calm: dict[str, Any] = {"heartbeat": 60.0, "progress_interval": 60.0, "lease": 300.0}
+    short = rig.call("a")
+    called = rig.store.read(short).version
+    with rig.worker(**calm):
+        rig.until_status(short, "completed")
+    assert rig.store.read(short).version == called + 2
+    long = rig.call("b")
+    called = rig.store.read(long).version
+    rig.device.trouble = lambda _: until(lambda: rig.fields(long)["easeld"].get("attempts") == 1, "it is counted")
+    with rig.worker(**calm):
+        rig.until_status(long, "completed")
+    assert rig.store.read(long).version == called + 3
+
+
 # Outages
 
 
