@@ -43,23 +43,21 @@ def main() -> None:
     if known:
         vae.load_state_dict(torch.load(decoder_file, weights_only=True))
     if arguments.only == "decoder" or (arguments.only is None and not known):
-        train_decoder(vae, seed=arguments.seed, seconds=arguments.decoder_minutes * 60, report=reporting("decoder"))
+        train_decoder(vae, seed=arguments.seed, seconds=arguments.decoder_minutes * 60, report=_report("decoder"))
         torch.save(vae.state_dict(), decoder_file)
     if arguments.only != "decoder":
         training.start(
             lambda network: teach_words(
-                network, words, seed=arguments.seed, seconds=arguments.text_minutes * 60, report=reporting("text")
+                network, words, seed=arguments.seed, seconds=arguments.text_minutes * 60, report=_report("text")
             )
         )
-        report = reporting("diffusion")
+        report = _report("diffusion")
         training.run(lambda progress: report(progress.step, progress.seconds, progress.loss))
     if decoder_file.exists():
         pipeline(training.averaged, words, vae).to(torch.float16).save_pretrained(arguments.out / "shapes")
 
 
-def reporting(part: str) -> Callable[[int, float, float], None]:
-    """Return what prints how far a part has come."""
-
+def _report(part: str) -> Callable[[int, float, float], None]:
     def report(step: int, seconds: float, loss: float) -> None:
         print(f"{part}: step {step} after {seconds:.0f} s, loss {loss:.4f}", flush=True)
 

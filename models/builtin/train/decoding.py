@@ -60,7 +60,7 @@ def _batch(random: Random, generator: torch.Generator) -> tuple[Tensor, Tensor, 
     scenes = [draw_scene(random, 1.0, 1.0) for _ in range(BATCH)]
     fine, shown = paint_bits(scenes, SIDE * CELL, SIDE * CELL), pixels(scenes, SIDE * CELL, SIDE * CELL)
     quarters = avg_pool2d(fine, CELL // QUARTERS)
-    clean = pixel_unshuffle(torch.stack([rounded(random, one) for one in quarters]), QUARTERS)
+    clean = pixel_unshuffle(torch.cat([_rounded(random, one) for one in torch.split(quarters, 1)]), QUARTERS)
     given, wanted = [], []
     counts = torch.ones(BATCH, 1, CROP * CELL, CROP * CELL)
     for index, scene in enumerate(scenes):
@@ -77,23 +77,22 @@ def _batch(random: Random, generator: torch.Generator) -> tuple[Tensor, Tensor, 
     latent = torch.stack(given)
     strength = torch.rand(BATCH, 1, 1, 1, generator=generator) ** 2 * STRONGEST_NOISE
     disturbed = latent + strength * torch.randn(latent.shape, generator=generator)
-    return disturbed.clamp(-1, 1), torch.stack(wanted), counts * edges(torch.stack(wanted))
+    return disturbed.clamp(-1, 1), torch.stack(wanted), counts * _weights(torch.stack(wanted))
 
 
-def rounded(random: Random, bits: Tensor) -> Tensor:
-    """Return pictures of bits, (..., rows, columns), often with corners as diffusion rounds them off, all alike."""
+def _rounded(random: Random, bits: Tensor) -> Tensor:
+    """Return a picture's bits in quarters, (1, 4, rows, columns), often with corners as diffusion rounds them off."""
     if random.random() < 0.33:
         return bits
     spread = random.uniform(0.4, MOST_ROUNDED)
     kernel = torch.exp(-torch.arange(-3.0, 4.0).square() / (2 * spread**2))
     kernel /= kernel.sum()
-    rows, columns = bits.shape[-2:]
-    soft = pad(bits.reshape(-1, 1, rows, columns), (3, 3, 3, 3), mode="replicate")
-    soft = conv2d(conv2d(soft, kernel.view(1, 1, 7, 1)), kernel.view(1, 1, 1, 7))
-    return (random.uniform(1.0, 4.0) * soft).clamp(-1, 1).view_as(bits)
+    soft = pad(bits, (3, 3, 3, 3), mode="replicate").transpose(0, 1)
+    soft = conv2d(conv2d(soft, kernel.view(1, 1, 7, 1)), kernel.view(1, 1, 1, 7)).transpose(0, 1)
+    return (random.uniform(1.0, 4.0) * soft).clamp(-1, 1)
 
 
-def edges(pictures: Tensor) -> Tensor:
+def _weights(pictures: Tensor) -> Tensor:
     """Return ``EDGE_WEIGHT`` where a pixel differs from its surroundings, and 1 elsewhere; no colour is as beyond."""
     framed = pad(pictures, (NEAR, NEAR, NEAR, NEAR), value=3.0)
     around = avg_pool2d(framed, 2 * NEAR + 1, stride=1)

@@ -26,14 +26,13 @@ SLOTS = {2: ((-0.5, 0.0), (0.5, 0.0)), 3: ((0.0, -0.5), (-0.5, 0.5), (0.5, 0.5))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thing:
-    """One shape in the picture; ``radius`` is that of the circle around it, ``turn`` in radians, clockwise."""
+    """One shape in the picture; ``radius`` is that of the circle around it."""
 
     kind: str
     colour: str
     x: float
     y: float
     radius: float
-    turn: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
