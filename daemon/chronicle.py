@@ -92,7 +92,7 @@ def waited(held: Held) -> float | None:
     """The seconds between the call, or the document, and its first claim; ``None`` where it says nothing of that."""
     fields = held.document.fields or {}
     called = moment(fields.get("submitted_at")) or moment(fields.get("created_at"))
-    if called is None or held.mark.attempt > 1:
+    if called is None or not held.unharmed:
         return None
     since_claim = held.renewed_at - held.claimed_at
     return max(0.0, (held.document.updated_at - called).total_seconds() - since_claim)

@@ -14,6 +14,7 @@ import structlog
 from daemon.core import plan
 from daemon.core.errors import Interrupted, LeaseLost
 from daemon.core.policy import Progress
+from daemon.heartbeat import COUNTED_FROM
 from daemon.held import Held
 from models.spec import ModelKeeper
 
@@ -24,16 +25,17 @@ log = structlog.get_logger(__name__)
 
 LOOK_EVERY = 0.5  # seconds between two previews
 # Seconds after which a generation goes on only once its attempt is counted, so that a job that kills us does so only so
-# many times. A shorter one is spared that write: it is over before.
-COUNTED_WITHIN = 0.25
+# many times. That write is under way since ``COUNTED_FROM``, so nothing waits here unless the store is slow.
+COUNTED_WITHIN = 0.5
 
 
 class Generation:
     """Runs the calls of a batch. ``members`` are those jobs that are still wanted; a job that goes leaves at a step.
 
-    ``start`` writes that generation has begun: an attempt counts only once that is done. The heartbeat does it too,
-    for a step that takes long. ``leave`` gets a job that is no longer wanted, ``moved`` at each step the moment
-    (monotonic) at which it will end; ``loading`` is called while a model loads.
+    ``count`` writes that generation has begun, as the heartbeat does where a step takes long: an attempt counts only
+    once that is done. A generation so short that it is over before is spared the write. ``leave`` gets a job that is
+    no longer wanted, ``moved`` at each step the moment (monotonic) at which it will end; ``loading`` is called while a
+    model loads.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class Generation:
         *,
         max_items: int,
         exact: bool,
-        start: Callable[[Sequence[Held]], Sequence[Future[None]]],
+        count: Callable[[Sequence[Held]], Sequence[Future[None]]],
         leave: Callable[[Held], None],
         moved: Callable[[float], None],
         loading: Callable[[], None],
@@ -53,7 +55,7 @@ class Generation:
         self._batch = batch
         self._max_items = max_items
         self._exact = exact
-        self._start = start
+        self._count = count
         self._counted = False
         self._leave = leave
         self._moved = moved
@@ -78,8 +80,8 @@ class Generation:
         self._began = time.monotonic()
         self._moved(float("inf"))
         for held in self._batch:
-            held.device_since = self._began
-        self._start([held for held in self._batch if not held.unharmed])  # what killed a worker may do so at once
+            held.begun_at = self._began
+        self._counts([held for held in self._batch if not held.unharmed])  # it may kill us at once, and did others
         calls = plan.calls([held.work for held in self._batch], max_items=self._max_items, exact=self._exact)
         self._whole = sum(self._batch[0].work.request.num_inference_steps for _ in calls)
         frames: list[list[Frames]] = [[] for _ in self._batch]
@@ -94,7 +96,7 @@ class Generation:
                 frames[owner].append(picture)
             self._done += call.steps
         for held in self._batch:
-            held.device_since = None
+            held.generated = True
             held.timings |= {"load": self._began - began, "generate": time.monotonic() - self._began}
         return [(held, pictures) for held, pictures in zip(self._batch, frames, strict=True) if held in self.members]
 
@@ -129,9 +131,6 @@ class Generation:
         self._moved(now + left)
         for held in self.members:
             held.progress = Progress(phase="generating", step=done, steps=whole, eta_seconds=round(left, 1))
-        if not self._counted and now - self._began > COUNTED_WITHIN:
-            wait(self._start(self.members), timeout=self._batch[0].lease_seconds / 6)
-            self._counted = True
         if self._interrupted():
             raise Interrupted
         for held in [held for held in self.members if held.gone is not None]:
@@ -139,3 +138,12 @@ class Generation:
             self._leave(held)
         if not self.members:
             raise LeaseLost
+        if not self._counted and now - self._began > COUNTED_WITHIN:
+            self._counts(self.members)
+            self._counted = True
+        elif not self._counted and now - self._began > COUNTED_FROM:
+            self._count(self.members)
+
+    def _counts(self, members: Sequence[Held]) -> None:
+        """Wait until their attempts are counted, but not for ever: a lease must not end over it."""
+        wait(self._count(members), timeout=self._batch[0].lease_seconds / 6)

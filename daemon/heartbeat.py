@@ -40,11 +40,13 @@ class Heartbeat:
         self._note = note
         self._held: dict[JobId, Held] = {}
         self._running: dict[JobId, Future[None]] = {}
+        self._counting: dict[JobId, Future[None]] = {}
         self._tried: dict[JobId, float] = {}
         self._lock = Lock()
         self._wake = Event()
         self._busy_at = time.monotonic()
         self._unnoted = False
+        self._closed = False
         self._error: BaseException | None = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="renew")
 
@@ -60,6 +62,7 @@ class Heartbeat:
             if self._held.get(held.id) is held:
                 del self._held[held.id]
                 self._tried.pop(held.id, None)
+                self._counting.pop(held.id, None)
                 self._busy_at = time.monotonic()
                 self._noted()
 
@@ -81,21 +84,36 @@ class Heartbeat:
                     self._tried[job] = float("-inf")
         self._wake.set()
 
-    def start_all(self, batch: Sequence[Held]) -> list[Future[None]]:
-        """Write that generation has begun, where it is not written yet, without waiting for it."""
-        return [self._submit(held, started=True) for held in batch if not held.counted]
+    def count(self, batch: Sequence[Held]) -> list[Future[None]]:
+        """Write of jobs that the device has begun with that it has; the writes that are not done yet."""
+        with self._lock:
+            if self._closed:
+                return []
+            return [self._counted(held) for held in batch if held.gone is None and not held.counted]
+
+    def _counted(self, held: Held) -> Future[None]:
+        running = self._counting.get(held.id)
+        if running is None or running.done():
+            running = self._counting[held.id] = self._submit(held)
+        return running
 
     def run(self, stopped: Event) -> None:
         """Renew what is due until ``stopped``."""
         while not stopped.is_set():
-            self._wake.wait(LOOK_EVERY)
+            self._wake.wait(self._pause())
             self._wake.clear()
             self.beat()
             if (
                 self._error is not None
             ):  # a defect of ours: a lease that silently ends would bring the job back for ever
                 raise self._error
+        with self._lock:
+            self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _pause(self) -> float:
+        with self._lock:
+            return COUNTED_FROM if any(_is_uncounted(held) for held in self._held.values()) else LOOK_EVERY
 
     def beat(self) -> None:
         """Begin a renewal of everything that is due."""
@@ -105,12 +123,12 @@ class Heartbeat:
                 running = self._running.get(job)
                 if held.gone is not None or (running is not None and not running.done()):
                     continue
-                since = held.device_since
-                begins = not held.started and since is not None and now - since >= COUNTED_FROM
                 interval = self._progress_interval if held.unwritten_progress else self._interval
-                if begins or now - self._tried[job] >= interval:
+                if now - self._tried[job] >= interval:
                     self._tried[job] = now
-                    self._running[job] = self._submit(held, started=begins)
+                    self._running[job] = self._submit(held)
+                elif _is_uncounted(held) and now - (held.begun_at or now) >= COUNTED_FROM:
+                    self._running[job] = self._counted(held)
             self._running = {job: future for job, future in self._running.items() if not future.done()}
 
     def _noted(self) -> None:
@@ -121,8 +139,8 @@ class Heartbeat:
                 log.warning("state.unwritable", error=str(exc))
             self._unnoted = True
 
-    def _submit(self, held: Held, *, started: bool) -> Future[None]:
-        future = self._pool.submit(self._renew, held, started)
+    def _submit(self, held: Held) -> Future[None]:
+        future = self._pool.submit(self._renew, held)
         future.add_done_callback(self._ended)
         return future
 
@@ -130,9 +148,9 @@ class Heartbeat:
         if not future.cancelled() and (error := future.exception()) is not None:
             self._error = self._error or error
 
-    def _renew(self, held: Held, started: bool) -> None:
+    def _renew(self, held: Held) -> None:
         try:
-            held.renew(started=started)
+            held.renew()
         except (StoreUnavailable, DocumentTooLarge) as exc:
             if isinstance(exc, DocumentTooLarge):  # then at least not for an address that nobody must have
                 held.hide_preview()
@@ -140,3 +158,8 @@ class Heartbeat:
             with self._lock:
                 if held.id in self._tried:
                     self._tried[held.id] = time.monotonic() - self._interval + AGAIN_AFTER
+
+
+def _is_uncounted(held: Held) -> bool:
+    """Whether the device is at it and its document does not say so yet."""
+    return held.begun_at is not None and not held.generated and not held.counted

@@ -42,9 +42,9 @@ class Held:
             spec=policy.models[str(record.raw.get("model"))],
             request=request.validate(record.request or {}, max_prompt_characters=policy.max_prompt_characters),
             seeds=record.seeds,
-            alone=record.crashes > 0,
+            alone=record.cost_workers,
         )
-        self.unharmed = lease.attempt == 1 and record.expiries == 0 and record.crashes == 0
+        self.unharmed = lease.attempt == 1 and not record.cost_workers
         self.replaces = record.replaces
         # Media go up in the order of their names, and are deleted in the other one. So where the first claim of a life
         # finds the base name free, nobody has left anything, and once its job is completed there is nothing to clean.
@@ -59,8 +59,8 @@ class Held:
         self.gone: Refusal | None = None
         self.claimed_at = time.monotonic()
         self.renewed_at = self.claimed_at
-        self.started = False
-        self.device_since: float | None = None  # by the monotonic clock, while the device generates it
+        self.begun_at: float | None = None  # the moment, by the monotonic clock, at which the device began with it
+        self.generated = False
         self._written = self._told
         self._store = store
         self._document = document
@@ -73,7 +73,7 @@ class Held:
 
     @property
     def counted(self) -> bool:
-        """Whether the document says that generation has begun."""
+        """Whether the document says that generation has begun, which is when the attempt counts."""
         lease = holder(self._document.fields)
         return lease is not None and lease.started
 
@@ -117,8 +117,8 @@ class Held:
             self.renewed_at = asked  # from before the call: the lease may only seem shorter than it is
             return result
 
-    def renew(self, *, started: bool = False) -> bool:
-        """Prolong the lease and write the progress; ``False`` where the claim is over.
+    def renew(self) -> bool:
+        """Prolong the lease, write the progress and whether generation has begun; ``False`` where the claim is over.
 
         Raises:
             StoreUnavailable: the lease goes on until it ends by itself.
@@ -126,8 +126,8 @@ class Held:
         if self.gone is not None:
             return False
         progress = self._told
-        self.started = self.started or started
-        result = self.write(partial(lifecycle.renew, token=self.token, started=self.started, progress=progress))
+        started = self.begun_at is not None
+        result = self.write(partial(lifecycle.renew, token=self.token, started=started, progress=progress))
         self._written = progress
         return isinstance(result, Document)
 

@@ -115,7 +115,7 @@ class Worker:
             batch,
             max_items=self.max_batch,
             exact=self.exact,
-            start=self.heartbeat.start_all,
+            count=self.heartbeat.count,
             leave=lambda held: self._spawn(self.settle, held),
             moved=self.room.moved,
             loading=self.room.loading,

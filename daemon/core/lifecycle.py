@@ -180,7 +180,8 @@ def expire(
         expiries = record.expiries + 1
         if expiries >= max_expiries:
             return failed(
-                document, JobError(f"Lost by {expiries} workers before generation began", error_type="RuntimeError")
+                document,
+                JobError(f"Lost by {expiries} workers before generation was under way", error_type="RuntimeError"),
             )
         return queued(document, "job.rescued", {"expiries": expiries})
     if record.attempts >= max_attempts:
@@ -256,8 +257,8 @@ def preview(document: Document, *, policy: Policy) -> Work | None:
         valid = _check(wanted, document, spec, policy)
     except Rejected:
         return None
-    crashes = 0 if record.new_life else record.crashes
-    return Work(spec=spec, request=valid, seeds=(0,) * valid.count(spec.task), alone=crashes > 0)
+    alone = record.cost_workers and not record.new_life
+    return Work(spec=spec, request=valid, seeds=(0,) * valid.count(spec.task), alone=alone)
 
 
 def _claimable_at(document: Document, policy: Policy) -> datetime:

@@ -19,7 +19,7 @@ class Work:
     spec: ModelSpec
     request: Request
     seeds: tuple[int, ...]
-    alone: bool = False  # it has cost a worker its life: nothing runs beside it
+    alone: bool = False  # it may have cost a worker its life: nothing runs beside it
 
     @property
     def shape(self) -> tuple[str, int, int, int, int]:

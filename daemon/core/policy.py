@@ -20,7 +20,7 @@ class Policy:
     settling_seconds: float = 2.0  # a document without ``submitted_at`` may still get its parameters through the shim
     max_queue_seconds: float = 86_400.0
     max_attempts: int = 3
-    max_expiries: int = 20  # leases that may end before generation begins: they cost no attempt, but not for ever
+    max_expiries: int = 20  # leases that may end before an attempt counts: they cost none, but not for ever
     max_prompt_characters: int = 10_000
 
 

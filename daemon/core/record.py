@@ -23,7 +23,7 @@ class Lease:
     attempt: int  # the attempt that this claim is, 1-based
     seconds: float
     renewed_at: datetime | None  # None: missing or mistyped
-    started: bool  # whether generation has begun, which is when the attempt counts
+    started: bool  # whether generation is known to have begun, which is when the attempt counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Record:
     result: Result | None
     attempts: int  # generations begun in this life
     crashes: int  # of these, how many ended with a lease that expired
-    expiries: int  # leases that expired before generation began
+    expiries: int  # leases that expired before generation was known to have begun
     finishes: int  # terminal writes in this life; never more than one
     not_before: datetime | None
     request: Mapping[str, Any] | None  # in its canonical form
@@ -70,6 +70,11 @@ class Record:
             given_up=fields.get("error") is True or "error_message" in fields,
             replaces=texts(raw.get("replaces")),
         )
+
+    @property
+    def cost_workers(self) -> bool:
+        """Whether workers died while they held it: maybe of it, and maybe so soon that no attempt was counted."""
+        return self.crashes > 0 or self.expiries > 0
 
     @property
     def new_life(self) -> bool:

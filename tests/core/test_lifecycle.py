@@ -297,7 +297,7 @@ def test_a_job_that_is_lost_before_generation_ends_at_a_cap_of_its_own() -> None
         paper.wait(61)
         paper.expire()
     assert (paper["status"], paper["error_type"]) == ("failed", "RuntimeError")
-    assert paper["error_message"] == "Lost by 20 workers before generation began"
+    assert paper["error_message"] == "Lost by 20 workers before generation was under way"
 
 
 @pytest.mark.parametrize("status", ["processing", "queued", "completed", "failed", "cancelled", "odd", None, ["x"], {}])

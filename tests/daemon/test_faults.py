@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from daemon import generation, heartbeat
 from daemon.core.errors import BlobsUnavailable, StoreUnavailable
 from daemon.core.job import JobId
 from daemon.core.ports import BlobStore, Store
@@ -277,20 +278,57 @@ def test_a_job_that_kills_every_worker_fails_after_the_last_attempt(rig: Rig) ->
     assert "3 of 3 attempts" in fields["error_message"]
 
 
-def test_a_short_generation_is_spared_the_write_that_counts_it(rig: Rig) -> None:
-    """Claimed and completed are all that is written; one that lasts is counted between them."""
-    calm: dict[str, Any] = {"heartbeat": 60.0, "progress_interval": 60.0, "lease": 300.0}
-    short = rig.call("a")
-    called = rig.store.read(short).version
-    with rig.worker(**calm):
-        rig.until_status(short, "completed")
-    assert rig.store.read(short).version == called + 2
-    long = rig.call("b")
-    called = rig.store.read(long).version
-    rig.device.trouble = lambda _: until(lambda: rig.fields(long)["easeld"].get("attempts") == 1, "it is counted")
-    with rig.worker(**calm):
-        rig.until_status(long, "completed")
-    assert rig.store.read(long).version == called + 3
+CALM: dict[str, Any] = {"heartbeat": 60.0, "progress_interval": 60.0, "lease": 300.0}  # no renewal for its own sake
+
+
+def test_a_short_generation_is_spared_the_write_that_counts_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claimed and completed are all that is written."""
+    for module in (generation, heartbeat):
+        monkeypatch.setattr(module, "COUNTED_FROM", 60.0)  # so that it is short on any machine
+    job = rig.call("a")
+    called = rig.store.read(job).version
+    with rig.worker(**CALM):
+        rig.until_status(job, "completed")
+    assert rig.store.read(job).version == called + 2
+
+
+def test_a_step_that_lasts_is_counted_meanwhile(rig: Rig) -> None:
+    """The device need not come to the end of a step for it."""
+    job = rig.call("a")
+    rig.device.trouble = lambda _: until(lambda: rig.fields(job)["easeld"].get("attempts") == 1, "it is counted")
+    with rig.worker(**CALM):
+        rig.until_status(job, "completed")
+
+
+def test_what_was_lost_early_is_counted_before_it_begins_and_runs_alone(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that kills its worker within moments costs no attempt once, and from then on always."""
+    job = rig.call("a", prompt="killer")
+    with monkeypatch.context() as moment:
+        for module in (generation, heartbeat):
+            moment.setattr(module, "COUNTED_FROM", 60.0)
+        rig.device.hold()
+        with rig.worker(lease=2.0, heartbeat=0.6, progress_interval=60.0) as running:
+            until(lambda: bool(rig.device.calls), "generation has begun")
+            fields = rig.fields(job)
+            running.shutdown.stop("dying")
+            running.wait()
+    rig.merge(job, **{name: fields[name] for name in ("status", "easeld")})
+    assert not fields["easeld"].get("attempts")
+    with rig.worker(lease=2.0, models=["motion"]):  # one that rescues it, and does not serve it
+        until(lambda: rig.status(job) == "queued", "the lease has ended")
+    others = [rig.call(f"other-{number}") for number in range(3)]
+    seen: dict[str, tuple[int, int]] = {}
+
+    def begun(call: Call) -> None:
+        seen.setdefault(call.items[0].prompt, (rig.fields(job)["easeld"].get("attempts", 0), len(call.items)))
+
+    rig.device.trouble = begun
+    with rig.worker(lease=2.0, state=rig.folder / "another"):
+        for one in (job, *others):
+            rig.until_status(one, "completed")
+    assert seen["killer"] == (1, 1)
 
 
 # Outages
