@@ -97,7 +97,7 @@ def _size(random: Random) -> str:
 
 def _furthest(half_side: float, radius: float) -> float:
     """Return how far from the middle of the picture the centre of a thing may lie, on the grid."""
-    return math.floor((EDGE * half_side - radius) / GRID) * GRID
+    return math.floor((EDGE * half_side - radius) / GRID + 1e-9) * GRID
 
 
 def _near_middle(random: Random, half_side: float, radius: float) -> float:
