@@ -23,15 +23,14 @@ from models.builtin.train.scenes import draw_scene, with_noise_word
 PEAK_RATE = 1.8e-3
 WARM_UP = 100  # steps
 SAVE_EVERY = 120.0  # seconds
-TEXT_RATE = 0.1  # share of the learning rate for the text encoders, one of which has been taught before
 CELLS_IN_BATCH = 32 * 16 * 16  # about the same work each step, whatever the size of the pictures
+TEXT_RATE = 0.1  # share of the learning rate for the text encoders, one of which has been taught before
 SIDE = 16  # cells: 256 pixels
 OTHER_SIZES = ((32, 32), (32, 32), (32, 32), (16, 24), (24, 16), (18, 32), (32, 18), (24, 24))  # rows, columns in cells
 OTHERS_EARLY, OTHERS_LATE = 0.05, 0.15  # how often, in the first half of training and then
 FOREGROUND = 1.0  # how much more a cell of a thing counts than one of the background; more makes things too large
-LATE_NOISE = 0.7  # below 1, timesteps with much noise come up more often: there the prompt decides
+LATE_NOISE = 0.6  # below 1, timesteps with much noise come up more often: there the prompt decides
 AGREED_BELOW = 500  # timesteps, of 1000: with so little noise the picture tells what it shows, and no prompt need
-EMPTIED_EARLY, EMPTIED_LATE = 0.1, 0.3  # how often the prompt is left out, above and below that
 AGREEING_FROM = 0.8  # share of the time after which it is trained to need none
 AGREEMENT = 5.0  # how much a difference counts there that guidance would make 6.5 times as large
 
@@ -57,9 +56,10 @@ class DiffusionTraining:
         self._folder, self._words, self._seed, self._budget = folder, words, seed, seconds
         self._live: Network = network(words)
         self.averaged: Network = copy.deepcopy(self._live)
+        text_1, text_2, unet = self._live.modules()
         groups = [
-            {"params": list(module.parameters()), "share": share}
-            for module, share in zip(self._live.modules(), (TEXT_RATE, TEXT_RATE, 1.0), strict=True)
+            {"params": list(unet.parameters()), "share": 1.0},
+            {"params": [*text_1.parameters(), *text_2.parameters()], "share": TEXT_RATE},
         ]
         self._optimiser = torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-3, foreach=True)
         self._kept = scheduler().alphas_cumprod  # share of signal power at each timestep
@@ -68,11 +68,6 @@ class DiffusionTraining:
     @property
     def _checkpoint(self) -> Path:
         return self._folder / "diffusion.pt"
-
-    @property
-    def _spent(self) -> float:
-        """The share of the budget that is spent."""
-        return min(1.0, self.progress.seconds / self._budget)
 
     def resume(self) -> None:
         """Take up the saved state where there is one."""
@@ -132,13 +127,28 @@ class DiffusionTraining:
 
     def _rate(self) -> float:
         """Return the learning rate: a linear rise, then a cosine down to a fiftieth."""
+        spent = min(1.0, self.progress.seconds / self._budget)
         rise = min(1.0, (self.progress.step + 1) / WARM_UP)
-        return PEAK_RATE * rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self._spent)))
+        return PEAK_RATE * rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * spent)))
 
     def _step(self) -> float:
         step = self.progress.step
         random, generator = Random(f"{self._seed}/{step}"), torch.Generator().manual_seed(self._seed * 10**9 + step)
-        whole, told = self._losses(random, generator)
+        clean, weights, prompts, time_ids = self._batch(random)
+        count = len(prompts)
+        timesteps = (torch.rand(count, generator=generator) ** LATE_NOISE * 1000).long()
+        kept = self._kept[timesteps].view(-1, 1, 1, 1)
+        noise = torch.randn(clean.shape, generator=generator)
+        noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
+        velocity = kept.sqrt() * noise - (1 - kept).sqrt() * clean  # Salimans and Ho 2022, arXiv:2202.00512
+        predicted = self._predict(noisy, timesteps, prompts, time_ids)
+        loss = whole = _weighted(predicted - velocity, weights)
+        few = timesteps < AGREED_BELOW
+        if self.progress.seconds > AGREEING_FROM * self._budget and few.any():
+            # What guidance amplifies of late steps is error: it cost one right shape of five.
+            without = self._predict(noisy[few], timesteps[few], [""] * int(few.sum()), time_ids[few])
+            apart = AGREEMENT * _weighted(predicted[few] - without, weights[few])
+            whole = loss + few.float().mean() * (apart + _weighted(without - velocity[few], weights[few]))
         for group in self._optimiser.param_groups:
             group["lr"] = self._rate() * group["share"]
         whole.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
@@ -148,44 +158,23 @@ class DiffusionTraining:
         decay = min(0.999, (step + 1) / (step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(self.averaged.parameters(), self._live.parameters(), 1 - decay)
-        return float(told.detach())
-
-    def _losses(self, random: Random, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return what is to become less, and the part of it that is told."""
-        clean, weights, prompts, time_ids = self._batch(random)
-        timesteps = (torch.rand(len(prompts), generator=generator) ** LATE_NOISE * 1000).long()
-        emptied = [EMPTIED_LATE if late else EMPTIED_EARLY for late in timesteps < AGREED_BELOW]
-        prompts = ["" if random.random() < share else prompt for prompt, share in zip(prompts, emptied, strict=True)]
-        kept = self._kept[timesteps].view(-1, 1, 1, 1)
-        noise = torch.randn(clean.shape, generator=generator)
-        noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
-        velocity = kept.sqrt() * noise - (1 - kept).sqrt() * clean  # Salimans and Ho 2022, arXiv:2202.00512
-        predicted = self._predict(noisy, timesteps, prompts, time_ids)
-        loss = whole = _weighted(predicted - velocity, weights)
-        few = timesteps < AGREED_BELOW
-        if self._spent > AGREEING_FROM and few.any():
-            # What guidance amplifies of late steps is error: it cost one right shape of five.
-            without = self._predict(noisy[few], timesteps[few], [""] * int(few.sum()), time_ids[few])
-            apart = AGREEMENT * _weighted(predicted[few] - without, weights[few])
-            whole = loss + few.float().mean() * (apart + _weighted(without - velocity[few], weights[few]))
-        return whole, loss
+        return float(loss.detach())
 
     def _predict(self, noisy: Tensor, timesteps: Tensor, prompts: list[str], time_ids: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):  # half the time of a step, where the processor multiplies in it
-            by_token, pooled = encode(self._live, self._words, prompts)
-            conditions = {"text_embeds": pooled, "time_ids": time_ids}
-            predicted: Tensor = self._live.unet(
-                noisy, timesteps, encoder_hidden_states=by_token, added_cond_kwargs=conditions
-            ).sample
-        return predicted.float()
+        by_token, pooled = encode(self._live, self._words, prompts)
+        conditions = {"text_embeds": pooled, "time_ids": time_ids}
+        predicted: Tensor = self._live.unet(
+            noisy, timesteps, encoder_hidden_states=by_token, added_cond_kwargs=conditions
+        ).sample
+        return predicted
 
     def _batch(self, random: Random) -> tuple[Tensor, Tensor, list[str], Tensor]:
-        """Draw a batch: clean latents, weights of cells, prompts, and size conditions."""
-        others = OTHERS_EARLY if self._spent < 0.5 else OTHERS_LATE
+        """Draw a batch: clean latents, weights of cells, prompts of which some are emptied, and size conditions."""
+        others = OTHERS_EARLY if self.progress.seconds < self._budget / 2 else OTHERS_LATE
         rows, columns = random.choice(OTHER_SIZES) if random.random() < others else (SIDE, SIDE)
         across, down = extent(columns, rows)
         scenes = [draw_scene(random, across, down) for _ in range(CELLS_IN_BATCH // (rows * columns))]
-        prompts = [with_noise_word(random, scene.prompt) for scene in scenes]
+        prompts = ["" if random.random() < 0.1 else with_noise_word(random, scene.prompt) for scene in scenes]
         height, width = float(rows * CELL), float(columns * CELL)
         time_ids = torch.tensor([[height, width, 0.0, 0.0, height, width]]).expand(len(scenes), -1)
         clean = latents(scenes, rows, columns)

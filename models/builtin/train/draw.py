@@ -92,11 +92,11 @@ def _cover(scenes: Sequence[Scene], rows: int, columns: int) -> list[tuple[int, 
             by_kind.setdefault(thing.kind, []).append((index, thing))
     covered: list[tuple[int, Thing, Tensor]] = []
     for kind, members in by_kind.items():
-        values = torch.tensor([(thing.x, thing.y, thing.radius) for _, thing in members])
-        left, top, radius = values.view(-1, 3, 1, 1).unbind(1)
+        values = torch.tensor([(t.x, t.y, t.radius, math.cos(t.turn), math.sin(t.turn)) for _, t in members])
+        left, top, radius, cosine, sine = values.view(-1, 5, 1, 1).unbind(1)
         x = (grid_x.view(1, 1, -1) - left) / radius
         y = (grid_y.view(1, -1, 1) - top) / radius
-        distance = _distance(kind, x, y) * radius
+        distance = _distance(kind, cosine * x + sine * y, cosine * y - sine * x) * radius
         share = (0.5 - distance / pixel).clamp(0, 1)
         covered.extend((index, thing, share[place]) for place, (index, thing) in enumerate(members))
     return covered

@@ -91,17 +91,16 @@ def _text_config(words: CLIPTokenizer, *, width: int, layers: int) -> CLIPTextCo
 
 
 def network(words: CLIPTokenizer) -> Network:
-    """Return the untrained network: about 4 million parameters, most of them where the picture is largest.
+    """Return the untrained network: about 4 million parameters, most of them where the picture is small.
 
-    A cell there holds sixteen numbers: of 48 channels and not 128, a minute of training left twice the error at little
-    noise, and corners of shapes stayed soft. The lowest level has four cells each way, so that the rim of the picture,
-    all that tells a convolution where it is, is never far.
+    Its lowest level has four cells each way, so that the rim of the picture, all that tells a convolution where it is,
+    is never far.
     """
     unet = UNet2DConditionModel(
         sample_size=16,
         in_channels=CHANNELS,
         out_channels=CHANNELS,
-        block_out_channels=(128, 72, 72),
+        block_out_channels=(48, 80, 112),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),

@@ -6,33 +6,30 @@ Lengths are in half heights of the shorter side of the picture: the picture span
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from random import Random
 
 from models.builtin.language import COLOURS, KINDS, PLURALS, is_held_out
 
 EDGE = 0.96  # nothing is drawn beyond this share of the picture
-GRID = 1 / 8  # centres lie on it: a latent cell of a picture of 256 pixels
-STEPS = (-GRID, 0.0, GRID)
-"""Things stand upright, in a few sizes, on a grid: corners of what could be anywhere, a small network rounds off."""
-ALONE = {"small": (0.32, 0.36, 0.4), "": (0.5, 0.56, 0.62), "large": (0.74, 0.8, 0.86)}
-"""Outer radii of a thing that has the picture for itself."""
-SHARED = {"small": (0.26, 0.29), "": (0.36, 0.4), "large": (0.43, 0.46)}
+ALONE = {"small": (0.32, 0.39), "": (0.52, 0.61), "large": (0.76, 0.86)}
+"""Smallest and largest outer radius of a thing that has the picture for itself."""
+SHARED = {"small": (0.26, 0.29), "": (0.36, 0.40), "large": (0.44, 0.46)}
 """The same where the picture has room beside the thing. Below 0.26, two latent cells, stars and hearts look alike."""
-SLOTS = {2: ((-0.5, 0.0), (0.5, 0.0)), 3: ((0.0, -0.5), (-0.5, 0.5), (0.5, 0.5))}
+SLOTS = {2: ((-0.5, 0.0), (0.5, 0.0)), 3: ((0.0, -0.48), (-0.5, 0.48), (0.5, 0.48))}
 """Where two things are in a row and three in a triangle, in reading order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thing:
-    """One shape in the picture; ``radius`` is that of the circle around it."""
+    """One shape in the picture; ``turn`` is in radians."""
 
     kind: str
     colour: str
     x: float
     y: float
     radius: float
+    turn: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +48,7 @@ def draw_scene(random: Random, across: float, down: float) -> Scene:
         background_named = random.random() < 0.8
         if not background_named and random.random() < 0.7:
             background = "white"  # the default of a prompt that names none
-        scene = random.choices((_one, _placed, _several, _related, _bare), (36, 14, 18, 27, 5))[0]
+        scene = random.choices((_one, _placed, _several, _related, _bare), (41, 16, 18, 20, 5))[0]
         subject, things = scene(random, across, down, background)
         if any(is_held_out(thing.kind, thing.colour, background) for thing in things):
             continue
@@ -95,14 +92,13 @@ def _size(random: Random) -> str:
     return random.choices(("", "small", "large"), (50, 25, 25))[0]
 
 
-def _furthest(half_side: float, radius: float) -> float:
-    """Return how far from the middle of the picture the centre of a thing may lie, on the grid."""
-    return math.floor((EDGE * half_side - radius) / GRID + 1e-9) * GRID
+def _thing(random: Random, kind: str, colour: str, radius: float, place: tuple[float, float]) -> Thing:
+    x, y = place
+    return Thing(kind=kind, colour=colour, x=x, y=y, radius=radius, turn=random.uniform(-0.1, 0.1))
 
 
-def _near_middle(random: Random, half_side: float, radius: float) -> float:
-    limit = _furthest(half_side, radius)
-    return max(-limit, min(limit, random.choice(STEPS)))
+def _clamp(value: float, limit: float) -> float:
+    return max(-limit, min(limit, value))
 
 
 def _other(random: Random, *taken: str) -> str:
@@ -111,38 +107,45 @@ def _other(random: Random, *taken: str) -> str:
 
 def _one(random: Random, across: float, down: float, background: str) -> tuple[str, list[Thing]]:
     kind, colour, size = random.choice(KINDS), _other(random, background), _size(random)
-    radius = random.choice(ALONE[size])
-    x, y = _near_middle(random, across, radius), _near_middle(random, down, radius)
-    return _phrase(random, kind, colour, size), [Thing(kind=kind, colour=colour, x=x, y=y, radius=radius)]
+    radius = random.uniform(*ALONE[size])
+    x = _clamp(random.uniform(-0.1, 0.1), EDGE * across - radius)
+    y = _clamp(random.uniform(-0.1, 0.1), EDGE * down - radius)
+    return _phrase(random, kind, colour, size), [_thing(random, kind, colour, radius, (x, y))]
 
 
 def _placed(random: Random, across: float, down: float, background: str) -> tuple[str, list[Thing]]:
     kind, colour, size = random.choice(KINDS), _other(random, background), _size(random)
-    radius = random.choice(SHARED[size])
-    off, aside = random.choice((0.0, GRID)), random.choice(STEPS)
-    far_x, far_y = _furthest(across, radius) - off, _furthest(down, radius) - off
-    places = (("left", -far_x, aside), ("right", far_x, aside), ("top", aside, -far_y), ("bottom", aside, far_y))
-    place, x, y = random.choice(places)
+    radius = random.uniform(*SHARED[size])
+    off, jitter = random.uniform(0.0, 0.14), random.uniform(-0.18, 0.18)
+    place, x, y = random.choice(
+        (
+            ("left", radius + off - EDGE * across, jitter),
+            ("right", EDGE * across - radius - off, jitter),
+            ("top", jitter, radius + off - EDGE * down),
+            ("bottom", jitter, EDGE * down - radius - off),
+        )
+    )
     preposition = "on" if place in ("left", "right") else "at"
     where = random.choices((f"{preposition} the {place}", place), (80, 20))[0]
-    subject = f"{_phrase(random, kind, colour, size)} {where}"
-    return subject, [Thing(kind=kind, colour=colour, x=x, y=y, radius=radius)]
+    return f"{_phrase(random, kind, colour, size)} {where}", [_thing(random, kind, colour, radius, (x, y))]
 
 
 def _slots(random: Random, number: int, *, upright: bool) -> list[tuple[float, float]]:
     """Return the centres of things in reading order, two of them in a column when ``upright``."""
-    if number > 2:
-        return list(SLOTS[number])
-    aside = random.choice(STEPS)
-    return [(cross + aside, main) if upright else (main, cross + aside) for main, cross in SLOTS[number]]
+    aside = random.uniform(-0.12, 0.12) if number == 2 else 0.0
+    centres = []
+    for main, cross in SLOTS[number]:
+        x, y = main + random.uniform(-0.03, 0.03), cross + aside + random.uniform(-0.04, 0.04)
+        centres.append((y, x) if upright and number == 2 else (x, y))
+    return centres
 
 
 def _several(random: Random, across: float, down: float, background: str) -> tuple[str, list[Thing]]:
     kind, colour, size = random.choice(KINDS), _other(random, background), _size(random)
     count, number = random.choices((("two", 2), ("three", 3)), (62, 38))[0]
-    radius = random.choice(SHARED[size])
+    radius = random.uniform(*SHARED[size])
     things = [
-        Thing(kind=kind, colour=colour, x=x, y=y, radius=radius)
+        _thing(random, kind, colour, radius * random.uniform(0.95, 1.0), (x, y))
         for x, y in _slots(random, number, upright=down > 1.2 * across)
     ]
     return _phrase(random, kind, colour, size, count=count), things
@@ -160,7 +163,7 @@ def _related(random: Random, across: float, down: float, background: str) -> tup
         kind, colour, size = random.choice(KINDS), _other(random, background), _size(random)
         if index and (kind, colour) == (things[0].kind, things[0].colour):
             colour = _other(random, background, colour)
-        things.append(Thing(kind=kind, colour=colour, x=x, y=y, radius=random.choice(SHARED[size])))
+        things.append(_thing(random, kind, colour, random.uniform(*SHARED[size]), (x, y)))
         phrases.append(_phrase(random, kind, colour, size))
     if relation in ("left of", "right of") and random.random() < 0.4:
         relation = f"to the {relation}"
