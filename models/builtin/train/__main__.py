@@ -54,6 +54,7 @@ def main() -> None:
         report = _report("diffusion")
         training.run(lambda progress: report(progress.step, progress.seconds, progress.loss))
     if decoder_file.exists():
+        vae.load_state_dict(torch.load(decoder_file, weights_only=True))  # it may have been trained meanwhile
         pipeline(training.averaged, words, vae).to(torch.float16).save_pretrained(arguments.out / "shapes")
 
 
