@@ -37,18 +37,19 @@ DEFECTS: Mapping[str, tuple[Plan, set[str]]] = {
 def test_a_deliberate_defect_makes_the_run_fail(defect: str, tmp_path: Path) -> None:
     """No fence before uploads, no look at tokens, deletes by name alone, completing twice: each is noticed.
 
-    Whether a zombie wakes in the very gap that a defect opens is the machine's doing: one run of three has to show it.
+    Whether a zombie wakes in the very gap that a defect opens is the machine's doing, two times of three perhaps: one
+    run of six has to show it.
     """
     plan, expected = DEFECTS[defect]
     noticed: list[set[str]] = []
-    for seed in (1, 2, 3):
+    for seed in range(1, 7):
         report = run(replace(plan, defect=defect, seed=seed), tmp_path / str(seed))
         noticed.append({name for name in FINDINGS if getattr(report.findings, name)})
         if expected <= noticed[-1]:
             assert not report.good
             assert report.evidence, "the documents of the jobs that went wrong are shown"
             return
-    pytest.fail(f"three runs showed no more than {noticed}")
+    pytest.fail(f"six runs showed no more than {noticed}")
 
 
 @pytest.mark.slow
