@@ -81,7 +81,8 @@ class Generation:
         self._moved(float("inf"))
         for held in self._batch:
             held.begun_at = self._began
-        self._counts([held for held in self._batch if not held.unharmed])  # it may kill us at once, and did others
+        # What cost workers may do so at once.
+        self._wait_for_count([held for held in self._batch if not held.unharmed])
         calls = plan.calls([held.work for held in self._batch], max_items=self._max_items, exact=self._exact)
         self._whole = sum(self._batch[0].work.request.num_inference_steps for _ in calls)
         frames: list[list[Frames]] = [[] for _ in self._batch]
@@ -138,12 +139,17 @@ class Generation:
             self._leave(held)
         if not self.members:
             raise LeaseLost
-        if not self._counted and now - self._began > COUNTED_WITHIN:
-            self._counts(self.members)
-            self._counted = True
-        elif not self._counted and now - self._began > COUNTED_FROM:
-            self._count(self.members)
+        self._count_from(now - self._began)
 
-    def _counts(self, members: Sequence[Held]) -> None:
+    def _count_from(self, lasted: float) -> None:
+        if self._counted or lasted <= COUNTED_FROM:
+            return
+        if lasted <= COUNTED_WITHIN:
+            self._count(self.members)
+        else:
+            self._wait_for_count(self.members)
+            self._counted = True
+
+    def _wait_for_count(self, members: Sequence[Held]) -> None:
         """Wait until their attempts are counted, but not for ever: a lease must not end over it."""
         wait(self._count(members), timeout=self._batch[0].lease_seconds / 6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from daemon import generation, heartbeat
 from daemon.core.errors import BlobsUnavailable, StoreUnavailable
-from daemon.core.job import JobId
+from daemon.core.job import Changes, Decide, Document, JobId, Refusal
 from daemon.core.ports import BlobStore, Store
 from daemon.own_claims import OwnClaims
 from daemon.shutdown import EXIT_DEVICE
@@ -278,6 +279,33 @@ def test_a_job_that_kills_every_worker_fails_after_the_last_attempt(rig: Rig) ->
     assert "3 of 3 attempts" in fields["error_message"]
 
 
+class SlowToCount:
+    """A store in which the write that counts an attempt waits until a call has ``begun``, for half a second at most."""
+
+    def __init__(self, inner: Store) -> None:
+        self._inner = inner
+        self.begun, self.counted = Event(), Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def update(self, target: Document | JobId, decide: Decide) -> Document | Refusal:
+        counts = False
+
+        def slow(document: Document, now: datetime) -> Changes | Refusal:
+            nonlocal counts
+            changes = decide(document, now)
+            counts = isinstance(changes, Changes) and "easeld.lease.started" in changes.fields
+            if counts:
+                self.begun.wait(0.5)
+            return changes
+
+        result = self._inner.update(target, slow)
+        if counts:
+            self.counted.set()
+        return result
+
+
 CALM: dict[str, Any] = {"heartbeat": 60.0, "progress_interval": 60.0, "lease": 300.0}  # no renewal for its own sake
 
 
@@ -319,16 +347,19 @@ def test_what_was_lost_early_is_counted_before_it_begins_and_runs_alone(
     with rig.worker(lease=2.0, models=["motion"]):  # one that rescues it, and does not serve it
         until(lambda: rig.status(job) == "queued", "the lease has ended")
     others = [rig.call(f"other-{number}") for number in range(3)]
-    seen: dict[str, tuple[int, int]] = {}
+    rig.store = store = SlowToCount(rig.store)
+    seen: dict[str, tuple[bool, int]] = {}
 
     def begun(call: Call) -> None:
-        seen.setdefault(call.items[0].prompt, (rig.fields(job)["easeld"].get("attempts", 0), len(call.items)))
+        if call.items[0].prompt == "killer":
+            seen["killer"] = (store.counted.is_set(), len(call.items))
+            store.begun.set()
 
     rig.device.trouble = begun
-    with rig.worker(lease=2.0, state=rig.folder / "another"):
+    with rig.worker(state=rig.folder / "another"):
         for one in (job, *others):
             rig.until_status(one, "completed")
-    assert seen["killer"] == (1, 1)
+    assert seen == {"killer": (True, 1)}
 
 
 # Outages
