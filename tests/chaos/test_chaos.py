@@ -37,8 +37,8 @@ DEFECTS: Mapping[str, tuple[Plan, set[str]]] = {
 def test_a_deliberate_defect_makes_the_run_fail(defect: str, tmp_path: Path) -> None:
     """No fence before uploads, no look at tokens, deletes by name alone, completing twice: each is noticed.
 
-    Whether a zombie wakes in the very gap that a defect opens is the machine's doing, two times of three perhaps: one
-    run of six has to show it.
+    Whether a zombie wakes in the very gap that a defect opens is the machine's doing. Deletes by name, which need two
+    freezes of one zombie, showed in three of four runs on a quiet machine: one run of six has to.
     """
     plan, expected = DEFECTS[defect]
     noticed: list[set[str]] = []
