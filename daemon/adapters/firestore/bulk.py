@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, cast
+from typing import cast
 
 import grpc
 from google.api_core.exceptions import InvalidArgument
@@ -13,12 +13,13 @@ from google.cloud.firestore_v1.base_batch import BaseBatch
 from google.cloud.firestore_v1.bulk_batch import BulkWriteBatch
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
+from daemon.adapters.firestore import writes
 from daemon.adapters.firestore.client import Client
 from daemon.adapters.firestore.failures import translated
 from daemon.adapters.firestore.reading import as_document
-from daemon.adapters.firestore.times import StoreClock, as_datetime, from_version
+from daemon.adapters.firestore.times import StoreClock, as_datetime
 from daemon.core.errors import DocumentTooLarge, StoreUnavailable
-from daemon.core.job import DELETE, Changes, Document, JobId, Refusal, apply, fill
+from daemon.core.job import Changes, Document, JobId, Refusal, apply
 from daemon.core.ports import Settled, Update
 
 BEATEN = {
@@ -32,12 +33,12 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT.value[0]
 
 def add(client: Client, batch: BaseBatch, document: Document, changes: Changes) -> None:
     """Add a write to a batch, on the condition that the document is still this version."""
-    reference = client.document(document.id.path)
     if changes.create:
+        reference = client.document(document.id.path)
         batch.create(reference, apply(None, changes, cast("datetime", firestore.SERVER_TIMESTAMP)))
     else:
-        option = client.write_option(last_update_time=from_version(document.version))
-        batch.update(reference, {path: _value(value) for path, value in changes.fields.items()}, option=option)
+        write = writes.update(client.documents + document.id.path, changes, version=document.version)
+        batch._add_write_pbs([write])  # noqa: SLF001 - as the library's own methods do with what they make
 
 
 class Bulk:
@@ -102,8 +103,3 @@ def outcome(job: JobId, status: Status) -> Settled | DocumentTooLarge | StoreUna
     if status.code == INVALID:
         return DocumentTooLarge(f"Firestore refuses the write: {status.message}")
     return StoreUnavailable(f"Firestore, writing {job}: {status.message}")
-
-
-def _value(value: Any) -> Any:
-    """A value of ``Changes`` as the library takes it."""
-    return firestore.DELETE_FIELD if value is DELETE else fill(value, cast("datetime", firestore.SERVER_TIMESTAMP))

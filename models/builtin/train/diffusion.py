@@ -18,7 +18,7 @@ from transformers import CLIPTokenizer
 from models.builtin.train.clock import Clock
 from models.builtin.train.draw import BITS, CELL, QUARTERS, extent, latents
 from models.builtin.train.muon import Muon
-from models.builtin.train.network import Network, encode, network, scheduler
+from models.builtin.train.network import FAST, Network, encode, network, scheduler
 from models.builtin.train.scenes import draw_scene, with_noise_word
 
 MATRIX_RATE = 0.02  # of Muon, for the weights of the UNet that multiply
@@ -178,7 +178,7 @@ class DiffusionTraining:
         return float(loss.detach())
 
     def _predict(self, noisy: Tensor, timesteps: Tensor, prompts: list[str], time_ids: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):  # two thirds of a step's time, where the processor multiplies in it
+        with torch.autocast("cpu", FAST, enabled=FAST is not torch.float32):
             by_token, pooled = encode(self._live, self._words, prompts)
             conditions = {"text_embeds": pooled, "time_ids": time_ids}
             predicted: Tensor = self._live.unet(

@@ -1,4 +1,4 @@
-"""Muon: descent by orthogonal steps, for the weights that multiply (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
+"""Muon: descent by orthogonal steps (Jordan et al. 2024, kellerjordan.github.io/posts/muon), for what multiplies.
 
 A step of the usual size in every direction of a weight matrix, and not only in those in which gradients are large: a
 quarter of an hour of it does what an hour of AdamW does here. torch has one for plain matrices only; most weights of
@@ -11,6 +11,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+
+from models.builtin.train.network import FAST
 
 MOMENTUM = 0.95
 ROUNDS = 5  # of Newton and Schulz; enough to bring singular values between 0.7 and 1.2
@@ -57,7 +59,7 @@ def _given(parameter: Tensor) -> Tensor:
 def _orthogonal(matrices: Tensor) -> Tensor:
     """Return matrices of the same singular vectors, (count, rows, columns), all singular values near 1."""
     tall = matrices.shape[1] > matrices.shape[2]
-    found = (matrices.mT if tall else matrices).bfloat16()
+    found = (matrices.mT if tall else matrices).to(FAST)
     found = found / (found.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(ROUNDS):
         square = found @ found.mT

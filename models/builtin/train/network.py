@@ -18,6 +18,10 @@ TOKENS = 32  # of a prompt, with its start and its end
 WIDTH_1, WIDTH_2 = 32, 128  # of the two text encoders
 CONDITION = 192  # width of what every layer of the UNet is told of prompt and timestep
 
+_able = torch.cpu.get_capabilities()
+# What to multiply in: in bfloat16 a step takes two thirds of the time with AMX, but without either 15 times as long.
+FAST = torch.bfloat16 if _able.get("amx_bf16") or _able.get("avx512_bf16") else torch.float32
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
