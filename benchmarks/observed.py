@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,6 +65,13 @@ class Store(_Wrapped):
         result = self._inner.claim(document, decide)
         self._recorder.note("claimed", document.id.path, began)
         return result
+
+    def claim_together(self, claims: Sequence[tuple[Document, Any]]) -> Any:
+        began = time.monotonic()
+        results = self._inner.claim_together(claims)
+        for document, _ in claims if results is not None else ():
+            self._recorder.note("claimed", document.id.path, began)
+        return results
 
     def update(self, target: Any, decide: Any) -> Any:
         began = time.monotonic()

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from threading import Event
@@ -15,7 +16,7 @@ import structlog
 
 from daemon.core import lifecycle
 from daemon.core.errors import DocumentTooLarge, StoreUnavailable
-from daemon.core.job import Collection, Document, JobId, Refusal, Status, Why
+from daemon.core.job import Collection, Decide, Document, JobId, Refusal, Status, Why
 from daemon.core.plan import fits, preferred
 from daemon.core.policy import Policy, Ticket
 from daemon.core.ports import Store
@@ -35,8 +36,18 @@ SWEEP_EVERY = 300.0  # seconds between two passes by name, for documents that th
 LONGEST_SPREAD = 16.0  # places in the window by which the order of two workers may differ
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A claim to be made. One that is repeated alone bears the same token: it may have gone through in company."""
+
+    document: Document
+    ticket: Ticket
+    decide: Decide
+    began: float = field(default_factory=time.monotonic)
+
+
 class Claimer:
-    """Claims jobs for one worker; used by one thread. The claims of one batch are made at the same time."""
+    """Claims jobs for one worker; used by one thread."""
 
     def __init__(
         self,
@@ -136,14 +147,13 @@ class Claimer:
         return company
 
     def _claim_all(self, company: Sequence[Document]) -> tuple[list[Held], datetime | None]:
-        """Claim documents at the same time: those that are ours now, and when another may be."""
+        """Claim documents together: those that are ours now, and when another may be."""
+        each = map if self._quota.most is None else self._pool.map  # a quota asks the store
+        attempts = list(each(self._attempt, [one for one in company if not self._unwritable.skip(one)]))
         batch: list[Held] = []
         earliest: datetime | None = None
         trouble: StoreUnavailable | None = None
-        claims: list[Callable[[], Held | datetime | None]] = [partial(self._claim, company[0])]
-        if len(company) > 1:
-            claims = [self._pool.submit(self._claim, document).result for document in company]
-        for claim in claims:
+        for claim in self._together(attempts):
             try:
                 claimed = claim()
             except StoreUnavailable as exc:
@@ -156,6 +166,21 @@ class Claimer:
         if trouble is not None and not batch:  # what we hold already goes on
             raise trouble
         return batch, earliest
+
+    def _together(self, attempts: Sequence[Attempt]) -> Iterator[Callable[[], Held | datetime | None]]:
+        """What becomes of each attempt: all in one call, or where one stands in the way, each by itself, at once."""
+        results = None
+        if len(attempts) > 1:
+            try:
+                results = self._store.claim_together([(attempt.document, attempt.decide) for attempt in attempts])
+            except StoreUnavailable:
+                self._unknown |= {attempt.document.id: attempt.ticket.token for attempt in attempts}
+                raise
+        if results is not None:
+            return (partial(self._became, *pair) for pair in zip(attempts, results, strict=True))
+        if len(attempts) > 1:
+            return iter([self._pool.submit(self._claim, attempt).result for attempt in attempts])
+        return (partial(self._claim, attempt) for attempt in attempts)
 
     def _pages(self) -> Iterator[list[Document]]:
         """The window, and as long as it hides something behind jobs that cannot be claimed yet, what lies behind it.
@@ -220,22 +245,28 @@ class Claimer:
         work = lifecycle.preview(document, policy=self._policy)
         return work is None or self._loaded(work.spec.name)  # what no call can be made of costs no loading
 
-    def _claim(self, document: Document) -> Held | datetime | None:
+    def _attempt(self, document: Document) -> Attempt:
+        ticket = self.ticket()
+        take = partial(lifecycle.take, policy=self._policy, ticket=ticket)
+        return Attempt(document=document, ticket=ticket, decide=self._quota.decision(document, take))
+
+    def _claim(self, attempt: Attempt) -> Held | datetime | None:
         """Claim one document: the job, or the moment to look again, or neither."""
-        if self._unwritable.skip(document):
-            return None
-        ticket, began = self.ticket(), time.monotonic()
+        document = attempt.document
         try:
-            take = partial(lifecycle.take, policy=self._policy, ticket=ticket)
-            result = self._store.claim(document, self._quota.decision(document, take))
+            result = self._store.claim(document, attempt.decide)
         except DocumentTooLarge as exc:
             ended = self._unwritable.give_up(document, exc)
             if ended is not None:
                 self._ended(ended)
             return None
         except StoreUnavailable:
-            self._unknown[document.id] = ticket.token
+            self._unknown[document.id] = attempt.ticket.token
             raise
+        return self._became(attempt, result)
+
+    def _became(self, attempt: Attempt, result: Document | Refusal) -> Held | datetime | None:
+        document = attempt.document
         lost = isinstance(result, Refusal) and result.why is Why.LOST
         self._spread = min(LONGEST_SPREAD, max(1.0, 2 * self._spread)) if lost else 0.9 * self._spread
         if lost:
@@ -243,12 +274,12 @@ class Claimer:
         if isinstance(result, Refusal):
             return result.until if result.why is Why.NOT_YET else None
         lease = holder(result.fields)
-        if lease is None or lease.token != ticket.token:
+        if lease is None or lease.token != attempt.ticket.token:
             if not lost:
                 self._ended(result)
             return None
         held = Held(self._store, result, self._policy)
         held.timings["queued"] = (result.updated_at - document.updated_at).total_seconds()
-        held.timings["claim"] = time.monotonic() - began
+        held.timings["claim"] = time.monotonic() - attempt.began
         log.info("job.claimed", job=held.id.path, attempt=held.mark.attempt, model=held.work.spec.name)
         return held

@@ -36,6 +36,10 @@ class ObservedStore:
         with self._call("claim"):
             return self._store.claim(document, decide)
 
+    def claim_together(self, claims: Sequence[tuple[Document, Decide]]) -> list[Document | Refusal] | None:
+        with self._call("claim_together"):
+            return self._store.claim_together(claims)
+
     def window(self, collections: Sequence[Collection], *, limit: int, after: Document | None = None) -> list[Document]:
         with self._call("window"):
             return self._store.window(collections, limit=limit, after=after)

@@ -67,6 +67,13 @@ class SqliteStore:
     def claim(self, document: Document, decide: Decide) -> Document | Refusal:
         return self._try(document, decide) or Refusal(why=Why.LOST)
 
+    def claim_together(self, claims: Sequence[tuple[Document, Decide]]) -> list[Document | Refusal] | None:
+        """In one transaction."""
+        try:
+            return [result or Refusal(why=Why.LOST) for result in self._try_all(claims)]
+        except DocumentTooLarge:
+            return None
+
     def update_each(self, updates: Sequence[Update]) -> list[Settled | DocumentTooLarge | StoreUnavailable]:
         """In one transaction, so that they share its cost and one wait for the disk."""
         settled: list[Settled | DocumentTooLarge | StoreUnavailable] = []
@@ -189,27 +196,30 @@ class SqliteStore:
 
     def _try(self, document: Document, decide: Decide) -> Document | Refusal | None:
         """One try on this version of the document; ``None`` where it is no longer that version."""
-        changes = decide(document, self.now())
-        if isinstance(changes, Refusal):
-            return changes
-        if document.fields is None and not changes.create:
-            return Refusal(why=Why.ABSENT)
-        if document.fields is not None and changes.create:
-            return Refusal(why=Why.LOST)
+        [result] = self._try_all([(document, decide)])
+        return result
+
+    def _try_all(self, claims: Sequence[tuple[Document, Decide]]) -> list[Document | Refusal | None]:
+        """One try on each; where one raises, none is written."""
+        now = self.now()
+        decided = [(document, _possible(document, decide(document, now))) for document, decide in claims]
+        if all(isinstance(changes, Refusal) for _, changes in decided):
+            return [changes for _, changes in decided if isinstance(changes, Refusal)]
         with self._writing, self._translated():
             self._check_open()
             with transaction(self._writer):
-                written = self._write(document, changes)
-            if written is None:
-                return None
+                results = [
+                    changes if isinstance(changes, Refusal) else self._write(document, changes)
+                    for document, changes in decided
+                ]
             commit = self._log.committed()
-        fields = written.fields or {}
-        if any(concerned(fields, document.id.collection)):
+        written = [result for result in results if isinstance(result, Document)]
+        if any(any(concerned(document.fields or {}, document.id.collection)) for document in written):
             self._doorbell.ring()
-        if fields.get("status") != Status.PROCESSING:
+        if any((document.fields or {}).get("status") != Status.PROCESSING for document in written):
             with self._translated():
                 self._log.sync(commit)
-        return written
+        return results
 
     def _settle_alone(self, update: Update) -> Settled | DocumentTooLarge:
         try:
@@ -301,6 +311,15 @@ class SqliteStore:
             raise DocumentTooLarge(f"SQLite refuses the document: {exc}") from exc
         except (sqlite3.Error, OSError) as exc:
             raise StoreUnavailable(f"The store {self._path} cannot be used: {exc}") from exc
+
+
+def _possible(document: Document, changes: Changes | Refusal) -> Changes | Refusal:
+    """A decision, as far as the document that it was made for allows it."""
+    if isinstance(changes, Changes) and document.fields is None and not changes.create:
+        return Refusal(why=Why.ABSENT)
+    if isinstance(changes, Changes) and document.fields is not None and changes.create:
+        return Refusal(why=Why.LOST)
+    return changes
 
 
 def _marks(collections: Sequence[Collection]) -> str:

@@ -64,6 +64,14 @@ class Store(Protocol):
         """
         ...
 
+    def claim_together(self, claims: Sequence[tuple[Document, Decide]]) -> list[Document | Refusal] | None:
+        """As ``claim`` for each of several documents, in one round trip.
+
+        ``None`` where one of them may stand in the way of the rest: then nothing was written, unless an
+        acknowledgement was lost, and each has to be claimed by itself.
+        """
+        ...
+
     def window(self, collections: Sequence[Collection], *, limit: int, after: Document | None = None) -> list[Document]:
         """Queued documents by ``created_at``, oldest first (missing ``created_at`` is not seen here)."""
         ...

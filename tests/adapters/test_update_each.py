@@ -35,6 +35,9 @@ def check_one_too_large(store: Intake) -> None:
     assert settled[::2] == [Settled(job=SMALL), Settled(job=LAST)]
     assert isinstance(settled[1], DocumentTooLarge)
     assert [store.read(job).fields is not None for job in texts] == [True, False, True]
+    small, last = store.read(SMALL), store.read(LAST)
+    assert store.claim_together([(small, writing("y")), (last, writing(texts[LARGE]))]) is None
+    assert isinstance(store.claim(small, writing("y")), Document)  # it is still what it was
 
 
 def test_sqlite_tells_one_apart_that_is_too_large(tmp_path: Path) -> None:

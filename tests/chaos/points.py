@@ -68,6 +68,13 @@ class PointStore:
             self._points.reach(CLAIMED, document.id.path)
         return result
 
+    def claim_together(self, claims: Sequence[tuple[Document, Decide]]) -> list[Document | Refusal] | None:
+        results = self._store.claim_together(claims)
+        for result in results or ():
+            if isinstance(result, Document) and holder(result.fields) is not None:
+                self._points.reach(CLAIMED, result.id.path)
+        return results
+
     def update(self, target: Document | JobId, decide: Decide) -> Document | Refusal:
         path = (target.id if isinstance(target, Document) else target).path
         completing = False

@@ -171,6 +171,46 @@ def test_a_claim_of_a_deleted_document_gives_up(database: Database, store: Store
     assert store.read(image("a")).fields is None
 
 
+def test_claims_made_together_are_each_as_one_alone(database: Database, store: Store) -> None:
+    """Those that the decision refuses are told so, and each of the others is a version of its own."""
+    for name in "abc":
+        write(store, image(name), status="queued", created_at=SERVER_TIME)
+    window = store.window(BOTH, limit=10)
+    refusal = Refusal(why=Why.NOT_YET, until=OLD)
+    claims: list[tuple[Document, Decide]] = [
+        (window[0], writing(status="processing", easeld__lease__token="a")),
+        (window[1], lambda document, now: refusal),
+        (window[2], writing(status="processing", easeld__lease__token="c")),
+    ]
+    results = store.claim_together(claims)
+    assert results is not None
+    first, second, third = results
+    assert second == refusal
+    for name, found in (("a", written(first)), ("c", written(third))):
+        fresh = database.open().read(image(name))
+        assert (fresh.fields, fresh.version, fresh.updated_at) == (found.fields, found.version, found.updated_at)
+        assert found.fields is not None
+        assert found.fields["easeld"]["lease"]["token"] == name
+    assert store.read(image("b")).version == window[1].version
+    assert store.claim_together([(window[1], lambda document, now: refusal)] * 2) == [refusal] * 2
+
+
+def test_claims_made_together_never_write_over_another_writer(database: Database, store: Store) -> None:
+    """Either the one that has changed is lost and the others are won, or nothing is written at all."""
+    for name in "abc":
+        write(store, image(name), status="queued", created_at=SERVER_TIME)
+    window = store.window(BOTH, limit=10)
+    newer = write(database.open(), image("b"), prompt="another")
+    decide = writing(status="processing", easeld__lease__token="mine")
+    results = store.claim_together([(document, decide) for document in window])
+    assert store.read(image("b")).version == newer.version
+    for place, name in enumerate("ac"):
+        won = (store.read(image(name)).fields or {})["status"] == "processing"
+        assert won == (results is not None)
+        assert results is None or isinstance(results[2 * place], Document)
+    assert results is None or results[1] == Refusal(why=Why.LOST)
+
+
 def test_exactly_one_of_many_claims_wins(database: Database) -> None:
     """Eight threads on two instances claim fifty documents from the same snapshots: each is won once."""
     stores = [database.open(), database.open()]

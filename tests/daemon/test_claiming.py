@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Barrier, Event
 from typing import Any
@@ -17,10 +17,13 @@ from daemon.compose import policy
 from daemon.core import lifecycle
 from daemon.core.job import Collection, Decide, Document, JobId, Refusal
 from daemon.core.policy import Ticket
+from daemon.core.record import holder
 from models.catalog import BUILTIN
 from tests.daemon.rig import Rig, until
 
 BATCH = 4
+
+Claims = Sequence[tuple[Document, Decide]]
 
 
 class Counted:
@@ -29,9 +32,18 @@ class Counted:
     def __init__(self, it: Any) -> None:
         self._it = it
         self.calls: Counter[str] = Counter()
+        self.claims = 0
         self.in_claim: Callable[[], object] = lambda: None
+        self.before_together: Callable[[], object] = lambda: None
+        self.together: Callable[[Claims], list[Document | Refusal] | None] | None = None
+
+    def claim_together(self, claims: Claims) -> list[Document | Refusal] | None:
+        self.calls["claim_together"] += 1
+        self.before_together()
+        return (self.together or self._it.claim_together)(claims)
 
     def claim(self, document: Document, decide: Decide) -> Document | Refusal:
+        self.claims += 1
         self.in_claim()
         result: Document | Refusal = self._it.claim(document, decide)
         return result
@@ -76,11 +88,43 @@ def names(claimer: Claimer) -> set[str]:
     return {held.id.file_uid for held in claimer.next(Event())}
 
 
-def test_the_jobs_of_a_batch_are_claimed_at_the_same_time(rig: Rig, store: Counted, claimer: Claimer) -> None:
+def test_the_jobs_of_a_batch_are_claimed_in_one_call(rig: Rig, store: Counted, claimer: Claimer) -> None:
+    """And each is a claim of its own afterwards, with a token of its own."""
+    called = {rig.call(str(number)).file_uid for number in range(BATCH)}
+    batch = claimer.next(Event())
+    assert {held.id.file_uid for held in batch} == called
+    assert (store.calls["claim_together"], store.claims) == (1, 0)
+    assert len({held.token for held in batch}) == BATCH
+    for held in batch:
+        assert (found := rig.store.read(held.id)).version == held.document.version
+        assert (lease := holder(found.fields)) is not None
+        assert lease.token == held.token
+
+
+def test_where_one_of_a_batch_has_changed_the_others_are_claimed(rig: Rig, store: Counted, claimer: Claimer) -> None:
+    """And the one is claimed later, as it is then."""
+    first, *others = [rig.call(str(number)) for number in range(BATCH)]
+    store.before_together = lambda: rig.merge(first, prompt="another")
+    assert names(claimer) == {job.file_uid for job in others}
+    store.before_together = lambda: None
+    assert names(claimer) == {first.file_uid}
+
+
+def test_what_cannot_be_claimed_together_is_at_the_same_time(rig: Rig, store: Counted, claimer: Claimer) -> None:
     """Each claim waits here for the three others: one after another, none would ever be done."""
     called = {rig.call(str(number)).file_uid for number in range(BATCH)}
+    store.together = lambda _: None
     store.in_claim = partial(Barrier(BATCH).wait, 10.0)
     assert names(claimer) == called
+
+
+def test_a_batch_whose_claim_went_through_unheard_is_ours(rig: Rig, store: Counted, claimer: Claimer) -> None:
+    """The answer is lost, and one by one the documents are found to bear the tokens of that claim."""
+    called = {rig.call(str(number)).file_uid for number in range(BATCH)}
+    went_through = list[object]()
+    store.together = lambda claims: went_through.append(rig.store.claim_together(claims))
+    assert names(claimer) == called
+    assert len(went_through) == 1
 
 
 def test_one_look_at_the_queue_serves_several_batches(rig: Rig, store: Counted, claimer: Claimer) -> None:

