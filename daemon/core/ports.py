@@ -65,7 +65,7 @@ class Store(Protocol):
         ...
 
     def claim_together(self, claims: Sequence[tuple[Document, Decide]]) -> list[Document | Refusal] | None:
-        """As ``claim`` for each of several documents, in one round trip.
+        """As ``claim`` for each of several documents, no two the same, in one round trip.
 
         ``None`` where one of them may stand in the way of the rest: then nothing was written, unless an
         acknowledgement was lost, and each has to be claimed by itself.

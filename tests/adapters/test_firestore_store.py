@@ -23,6 +23,7 @@ from tests.parts.service_account import service_account_key
 
 IMAGES = Collection.IMAGES
 JOB = JobId(user_id="user", collection=IMAGES, file_uid="file")
+OTHER = JobId(user_id="user", collection=IMAGES, file_uid="other")
 BOTH = list(Collection)
 
 
@@ -101,6 +102,43 @@ def test_a_claim_takes_no_lock(relayed: FirestoreStore, relay: FirestoreRelay) -
     claimed = relayed.claim(document, lambda document, now: Changes(reason="test", fields={"status": "processing"}))
     assert isinstance(claimed, Document)
     assert relay.opened - before == {"Commit": 1}
+
+
+def test_claims_together_are_one_call(relayed: FirestoreStore, relay: FirestoreRelay) -> None:
+    """And none at all where nothing is to be written."""
+    documents = [create(relayed, job) for job in (JOB, OTHER)]
+    before = relay.opened.copy()
+    refusal = Refusal(why=Why.NOT_YET)
+    assert (
+        relayed.claim_together([(document, lambda document, now: refusal) for document in documents]) == [refusal] * 2
+    )
+    assert relay.opened - before == {}
+    changes = Changes(reason="test", fields={"status": "processing"})
+    results = relayed.claim_together([(document, lambda document, now: changes) for document in documents])
+    assert results is not None
+    assert all(isinstance(result, Document) for result in results)
+    assert relay.opened - before == {"Commit": 1}
+
+
+@pytest.mark.parametrize("after", [True, False], ids=["done", "not done"])
+def test_claims_together_whose_answer_was_lost_are_each_looked_for(
+    relayed: FirestoreStore, relay: FirestoreRelay, after: bool
+) -> None:
+    """The library commits again; where the first commit went through, the second is refused as a whole."""
+    documents = [create(relayed, job) for job in (JOB, OTHER)]
+    relay.fail("Commit", grpc.StatusCode.UNAVAILABLE, "the answer is lost", after=after)
+    changes = Changes(reason="test", fields={"status": "processing"})
+    results = relayed.claim_together([(document, lambda document, now: changes) for document in documents])
+    assert (results is None) == after
+    assert [(relayed.read(job).fields or {})["status"] for job in (JOB, OTHER)] == ["processing"] * 2
+
+
+def test_claims_together_that_meet_a_lock_are_none(relayed: FirestoreStore, relay: FirestoreRelay) -> None:
+    """Whoever holds one of the documents does not keep us from claiming the others by themselves."""
+    documents = [create(relayed, job) for job in (JOB, OTHER)]
+    relay.fail("Commit", grpc.StatusCode.ABORTED, "contention")
+    changes = Changes(reason="test", fields={"status": "processing"})
+    assert relayed.claim_together([(document, lambda document, now: changes) for document in documents]) is None
 
 
 def test_other_writes_are_one_call(relayed: FirestoreStore, relay: FirestoreRelay) -> None:

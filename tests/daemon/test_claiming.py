@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,6 +16,7 @@ from daemon import claiming, settings
 from daemon.claiming import Claimer
 from daemon.compose import policy
 from daemon.core import lifecycle
+from daemon.core.errors import StoreUnavailable
 from daemon.core.job import Collection, Decide, Document, JobId, Refusal
 from daemon.core.policy import Ticket
 from daemon.core.record import holder
@@ -125,6 +127,53 @@ def test_a_batch_whose_claim_went_through_unheard_is_ours(rig: Rig, store: Count
     store.together = lambda claims: went_through.append(rig.store.claim_together(claims))
     assert names(claimer) == called
     assert len(went_through) == 1
+
+
+def test_a_batch_of_which_nothing_was_heard_is_found_as_one(rig: Rig, store: Counted, claimer: Claimer) -> None:
+    """The commit succeeded and the call failed: the jobs are ours, together, and their leases began with the call."""
+    called = {rig.call(str(number)).file_uid for number in range(BATCH)}
+
+    def away(claims: Claims) -> None:
+        rig.store.claim_together(claims)
+        store.together = None
+        raise StoreUnavailable("away for a moment")
+
+    store.together = away
+    began = time.monotonic()
+    batch = claimer.next(Event())
+    assert {held.id.file_uid for held in batch} == called
+    assert [held.mark.attempt for held in batch] == [1] * BATCH
+    assert all(began <= held.renewed_at <= held.claimed_at - claiming.POLL_ALONE / 2 for held in batch)
+
+
+def test_a_claim_that_is_looked_for_in_vain_is_found_later(
+    rig: Rig, store: Counted, claimer: Claimer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers are lost, so that the claims look lost, and the store is away when we look whether they are."""
+    called = {rig.call(str(number)).file_uid for number in range(BATCH)}
+    away, present = iter([True] * BATCH), rig.store.read
+
+    def read(job: JobId) -> Document:
+        if next(away, False):
+            raise StoreUnavailable("away for a moment")
+        return present(job)
+
+    def unheard(claims: Claims) -> None:
+        rig.store.claim_together(claims)
+
+    monkeypatch.setattr(rig.store, "read", read)
+    store.together = unheard
+    assert names(claimer) == called
+
+
+def test_documents_that_others_are_after_are_claimed_one_by_one(rig: Rig, store: Counted, claimer: Claimer) -> None:
+    """One that another worker has just taken would refuse the whole commit."""
+    mine, theirs = rig.call("mine"), rig.call("theirs")
+    store.before_together = lambda: rig.merge(theirs, prompt="another")
+    assert names(claimer) == {mine.file_uid}
+    rig.call("new")
+    assert names(claimer) == {"theirs", "new"}
+    assert store.calls["claim_together"] == 1
 
 
 def test_one_look_at_the_queue_serves_several_batches(rig: Rig, store: Counted, claimer: Claimer) -> None:

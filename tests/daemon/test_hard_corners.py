@@ -35,6 +35,9 @@ class Wrapped:
         self.before(target.id if isinstance(target, Document) else target)
         return self._store.update(target, decide)
 
+    def claim_together(self, claims: object) -> None:
+        """Each claim by itself, so that the test has a word in it."""
+
     def claim(self, document: Document, decide: Decide) -> Document | Refusal:
         self.before(document.id)
         result = self._store.claim(document, decide)

@@ -120,12 +120,16 @@ class FirestoreStore:
             return Refusal(why=Why.LOST)
 
     def claim_together(self, claims: Sequence[tuple[Document, Decide]]) -> list[Document | Refusal] | None:
-        """In one commit, which the server takes or refuses as a whole. Eight cost it little more than one.
+        """In one commit, which the server takes or refuses as a whole: nothing here is ever ``Why.LOST``.
 
-        The emulator spends 98 ms of its processor on eight documents so, and 392 ms on eight commits.
+        The emulator, behind a queue of 1,200, spends 98 ms of its processor on eight documents so, and 392 ms on eight
+        commits.
         """
         now = self.now()
         decided = [(document, decide(document, now)) for document, decide in claims]
+        refusals = [changes for _, changes in decided if isinstance(changes, Refusal)]
+        if len(refusals) == len(decided):
+            return list(refusals)
         batch = self._client.batch()
         for document, changes in decided:
             if isinstance(changes, Changes):

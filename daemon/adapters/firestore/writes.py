@@ -43,14 +43,21 @@ def update(name: str, changes: Changes, *, version: int) -> Write:
 
 
 def _fill(place: Any, value: Any, path: str, write: Any) -> None:
-    """Make ``place`` hold ``value``; what the server fills in goes into the write's transforms."""
+    """Make ``place`` hold ``value``; what the server fills in goes into the write's transforms.
+
+    ``path`` is where the place is, or empty inside of a list, where the server fills in nothing.
+    """
     if (kind := SIMPLE.get(type(value))) is not None:
         setattr(place, kind, value)
     elif isinstance(value, Mapping):
         place.map_value.SetInParent()
         for key, item in value.items():
-            inside = f"{path}.{render_field_path([key])}" if item is SERVER_TIME or isinstance(item, Mapping) else ""
-            if item is SERVER_TIME:
+            inside = (
+                f"{path}.{render_field_path([key])}"
+                if path and (item is SERVER_TIME or isinstance(item, Mapping))
+                else ""
+            )
+            if item is SERVER_TIME and inside:
                 write.update_transforms.add(field_path=inside, set_to_server_value=REQUEST_TIME)
             else:
                 _fill(place.map_value.fields[key], item, inside, write)

@@ -61,10 +61,10 @@ class DiffusionTraining:
         self.averaged: Network = copy.deepcopy(self._live)
         self._live.attend_plainly()
         text_1, text_2, unet = self._live.modules()
-        told = [*unet.time_embedding.parameters(), *unet.add_embedding.parameters()]
-        ends = [*unet.conv_in.parameters(), *unet.conv_out.parameters()]
-        apart = {id(parameter) for parameter in (*told, *ends)}
-        inner = [parameter for parameter in unet.parameters() if id(parameter) not in apart]
+        named = dict(unet.named_parameters())
+        told = [named.pop(name) for name in [*named] if name.startswith(("time_embedding.", "add_embedding."))]
+        ends = [named.pop(name) for name in [*named] if name.startswith(("conv_in.", "conv_out."))]
+        inner = list(named.values())
         matrices = [parameter for parameter in inner if parameter.ndim > 1]
         vectors = [parameter for parameter in inner if parameter.ndim == 1]
         self._muon = Muon(matrices)
@@ -98,7 +98,8 @@ class DiffusionTraining:
         """Let ``teach`` change the untrained network, unless training has begun."""
         if self.progress.step == 0:
             teach(self._live)
-            self.averaged = copy.deepcopy(self._live)
+            for averaged, live in zip(self.averaged.modules(), self._live.modules(), strict=True):
+                averaged.load_state_dict(live.state_dict())
 
     def save(self) -> None:
         """Save the state; a reader never sees half of it."""

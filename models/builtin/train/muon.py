@@ -1,8 +1,8 @@
 """Muon: descent by orthogonal steps (Jordan et al. 2024, kellerjordan.github.io/posts/muon), for what multiplies.
 
-A step of the usual size in every direction of a weight matrix, and not only in those in which gradients are large: a
-quarter of an hour of it does what an hour of AdamW does here. torch has one for plain matrices only; most weights of
-a UNet are convolutions, whose matrix is ``(channels out, channels in x height x width)``.
+A step of about the same size in every direction of a weight matrix, and not only in those in which gradients are
+large. torch has one for plain matrices only; most weights of a UNet are convolutions, whose matrix is
+``(channels out, channels in x height x width)``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from models.builtin.train.network import FAST
 
 MOMENTUM = 0.95
-ROUNDS = 5  # of Newton and Schulz; enough to bring singular values between 0.7 and 1.2
+ROUNDS = 5  # of Newton and Schulz: most singular values are then between 0.7 and 1.2
 FIRST, THIRD, FIFTH = 3.4445, -4.7750, 2.0315  # coefficients of their polynomial, from the same source
 
 
@@ -32,7 +32,10 @@ class Muon:
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """Change every parameter by its gradient's direction; ``rate`` is the spectral norm of the change, about."""
+        """Change every parameter by its gradient's direction; ``rate`` is about the spectral norm of the change.
+
+        A matrix with more rows than columns changes by the root of their ratio more.
+        """
         for parameters, momentum in zip(self._parameters, self._momenta, strict=True):
             gradient = torch.stack([_given(parameter).reshape(momentum.shape[1:]) for parameter in parameters])
             momentum.lerp_(gradient, 1 - MOMENTUM)
@@ -46,6 +49,8 @@ class Muon:
 
     def load_state_dict(self, momenta: list[Tensor]) -> None:
         """Take up a saved state. Raises ValueError where it is of other parameters."""
+        if [saved.shape for saved in momenta] != [own.shape for own in self._momenta]:
+            raise ValueError("the saved momenta are of other parameters")
         for own, saved in zip(self._momenta, momenta, strict=True):
             own.copy_(saved)
 
@@ -57,11 +62,12 @@ def _given(parameter: Tensor) -> Tensor:
 
 
 def _orthogonal(matrices: Tensor) -> Tensor:
-    """Return matrices of the same singular vectors, (count, rows, columns), all singular values near 1."""
+    """Return matrices of the same singular vectors, (count, rows, columns), most singular values near 1."""
     tall = matrices.shape[1] > matrices.shape[2]
     found = (matrices.mT if tall else matrices).to(FAST)
     found = found / (found.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(ROUNDS):
         square = found @ found.mT
         found = FIRST * found + (THIRD * square + FIFTH * square @ square) @ found
-    return (found.mT if tall else found).float()
+    orthogonal: Tensor = (found.mT if tall else found).float()
+    return orthogonal

@@ -38,7 +38,7 @@ class Network:
         return [parameter for module in self.modules() for parameter in module.parameters()]
 
     def attend_plainly(self) -> None:
-        """Attend by matrix products: backwards, torch's fused attention takes three times as long in bfloat16."""
+        """Attend by matrix products: a step in bfloat16 takes 0.27 s so, and 0.32 with torch's fused attention."""
         for encoder in (self.text_1, self.text_2):
             encoder.set_attn_implementation("eager")
         self.unet.set_attn_processor(AttnProcessor())
