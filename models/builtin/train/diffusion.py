@@ -17,17 +17,14 @@ from transformers import CLIPTokenizer
 
 from models.builtin.train.clock import Clock
 from models.builtin.train.draw import BITS, CELL, QUARTERS, extent, latents
-from models.builtin.train.muon import Muon
-from models.builtin.train.network import FAST, Network, encode, network, scheduler
+from models.builtin.train.network import Network, encode, network, scheduler
 from models.builtin.train.scenes import draw_scene, with_noise_word
 
-MATRIX_RATE = 0.02  # of Muon, for the weights of the UNet that multiply
-PEAK_RATE = 4e-3  # of AdamW, for its scales, shifts, first and last layer
+PEAK_RATE = 1.8e-3
 WARM_UP = 100  # steps
 SAVE_EVERY = 120.0  # seconds
 CELLS_IN_BATCH = 32 * 16 * 16  # about the same work each step, whatever the size of the pictures
-TOLD_RATE = 0.45  # share of AdamW's rate for the layers through which the UNet hears of prompt and timestep
-TEXT_RATE = 0.045  # the same for the text encoders; these layers and one of the encoders have been taught before
+TEXT_RATE = 0.1  # share of the learning rate for the text encoders, one of which has been taught before
 SIDE = 16  # cells: 256 pixels
 OTHER_SIZES = ((32, 32), (32, 32), (32, 32), (16, 24), (24, 16), (18, 32), (32, 18), (24, 24))  # rows, columns in cells
 OTHERS_EARLY, OTHERS_LATE = 0.05, 0.15  # how often, in the first half of training and then
@@ -59,19 +56,9 @@ class DiffusionTraining:
         self._folder, self._words, self._seed, self._budget = folder, words, seed, seconds
         self._live: Network = network(words)
         self.averaged: Network = copy.deepcopy(self._live)
-        self._live.attend_plainly()
         text_1, text_2, unet = self._live.modules()
-        named = dict(unet.named_parameters())
-        told = [named.pop(name) for name in [*named] if name.startswith(("time_embedding.", "add_embedding."))]
-        ends = [named.pop(name) for name in [*named] if name.startswith(("conv_in.", "conv_out."))]
-        inner = list(named.values())
-        matrices = [parameter for parameter in inner if parameter.ndim > 1]
-        vectors = [parameter for parameter in inner if parameter.ndim == 1]
-        self._muon = Muon(matrices)
-        self._measured = [*vectors, *ends, *told, *text_1.parameters(), *text_2.parameters()]  # in length; Muon is not
         groups = [
-            {"params": [*vectors, *ends], "share": 1.0},
-            {"params": told, "share": TOLD_RATE},
+            {"params": list(unet.parameters()), "share": 1.0},
             {"params": [*text_1.parameters(), *text_2.parameters()], "share": TEXT_RATE},
         ]
         self._optimiser = torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-3, foreach=True)
@@ -91,15 +78,13 @@ class DiffusionTraining:
             for module, values in zip(kept.modules(), state[name], strict=True):
                 module.load_state_dict(values)
         self._optimiser.load_state_dict(state["optimiser"])
-        self._muon.load_state_dict(state["muon"])
         self.progress = Progress(**state["progress"])
 
     def start(self, teach: Callable[[Network], None]) -> None:
         """Let ``teach`` change the untrained network, unless training has begun."""
         if self.progress.step == 0:
             teach(self._live)
-            for averaged, live in zip(self.averaged.modules(), self._live.modules(), strict=True):
-                averaged.load_state_dict(live.state_dict())
+            self.averaged = copy.deepcopy(self._live)
 
     def save(self) -> None:
         """Save the state; a reader never sees half of it."""
@@ -108,7 +93,6 @@ class DiffusionTraining:
             "live": [module.state_dict() for module in self._live.modules()],
             "averaged": [module.state_dict() for module in self.averaged.modules()],
             "optimiser": self._optimiser.state_dict(),
-            "muon": self._muon.state_dict(),
             "progress": {"step": progress.step, "seconds": progress.seconds, "loss": progress.loss},
         }
         half = self._checkpoint.with_suffix(".half")
@@ -142,10 +126,10 @@ class DiffusionTraining:
             file.write(json.dumps(line) + "\n")
 
     def _rate(self) -> float:
-        """Return the share of the peak rates: a linear rise, then a cosine down to a fiftieth."""
+        """Return the learning rate: a linear rise, then a cosine down to a fiftieth."""
         spent = min(1.0, self.progress.seconds / self._budget)
         rise = min(1.0, (self.progress.step + 1) / WARM_UP)
-        return rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * spent)))
+        return PEAK_RATE * rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * spent)))
 
     def _step(self) -> float:
         step = self.progress.step
@@ -165,27 +149,24 @@ class DiffusionTraining:
             without = self._predict(noisy[few], timesteps[few], [""] * int(few.sum()), time_ids[few])
             apart = AGREEMENT * _weighted(predicted[few] - without, weights[few])
             whole = loss + few.float().mean() * (apart + _weighted(without - velocity[few], weights[few]))
-        whole.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
-        rate = self._rate()
         for group in self._optimiser.param_groups:
-            group["lr"] = PEAK_RATE * rate * group["share"]
-        torch.nn.utils.clip_grad_norm_(self._measured, 1.0)
+            group["lr"] = self._rate() * group["share"]
+        whole.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
+        torch.nn.utils.clip_grad_norm_(self._live.parameters(), 1.0)
         self._optimiser.step()
-        self._muon.step(MATRIX_RATE * rate)
-        self._live.forget_gradients()
+        self._optimiser.zero_grad(set_to_none=True)
         decay = min(0.999, (step + 1) / (step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(self.averaged.parameters(), self._live.parameters(), 1 - decay)
         return float(loss.detach())
 
     def _predict(self, noisy: Tensor, timesteps: Tensor, prompts: list[str], time_ids: Tensor) -> Tensor:
-        with torch.autocast("cpu", FAST, enabled=FAST is not torch.float32):
-            by_token, pooled = encode(self._live, self._words, prompts)
-            conditions = {"text_embeds": pooled, "time_ids": time_ids}
-            predicted: Tensor = self._live.unet(
-                noisy, timesteps, encoder_hidden_states=by_token, added_cond_kwargs=conditions
-            ).sample
-        return predicted.float()
+        by_token, pooled = encode(self._live, self._words, prompts)
+        conditions = {"text_embeds": pooled, "time_ids": time_ids}
+        predicted: Tensor = self._live.unet(
+            noisy, timesteps, encoder_hidden_states=by_token, added_cond_kwargs=conditions
+        ).sample
+        return predicted
 
     def _batch(self, random: Random) -> tuple[Tensor, Tensor, list[str], Tensor]:
         """Draw a batch: clean latents, weights of cells, prompts of which some are emptied, and size conditions."""
