@@ -166,16 +166,6 @@ def test_a_claim_that_is_looked_for_in_vain_is_found_later(
     assert names(claimer) == called
 
 
-def test_documents_that_others_are_after_are_claimed_one_by_one(rig: Rig, store: Counted, claimer: Claimer) -> None:
-    """One that another worker has just taken would refuse the whole commit."""
-    mine, theirs = rig.call("mine"), rig.call("theirs")
-    store.before_together = lambda: rig.merge(theirs, prompt="another")
-    assert names(claimer) == {mine.file_uid}
-    rig.call("new")
-    assert names(claimer) == {"theirs", "new"}
-    assert store.calls["claim_together"] == 1
-
-
 def test_one_look_at_the_queue_serves_several_batches(rig: Rig, store: Counted, claimer: Claimer) -> None:
     """Without one job being claimed twice or left out, and in the order in which they came."""
     called = [rig.call(f"{number:02}").file_uid for number in range(4 * BATCH)]
