@@ -174,8 +174,8 @@ class FirestoreStore:
         batch = self._client.batch()
         with self._writing(str(document.id)):
             add(self._client, batch, document, changes)
-            batch.commit(**self._client.limits)
-        return self._written(document, changes, batch, cast("list[WriteResult]", batch.write_results)[0])
+            [result] = batch.commit(**self._client.limits)
+        return self._written(document, changes, batch, result)
 
     def _written(self, document: Document, changes: Changes, batch: WriteBatch, result: WriteResult) -> Document:
         committed = as_datetime(cast("Moment", batch.commit_time))
