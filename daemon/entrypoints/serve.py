@@ -7,7 +7,7 @@ import shlex
 import sys
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import structlog
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 EXIT_UNFIT = 1  # what a probe finds is mended outside, by the network, an index or a permission: starting again helps
+_ENDING = Lock()  # taken once and kept
 
 
 def up(
@@ -116,6 +117,8 @@ def _end_before_start(shutdown: Shutdown, started: Event) -> None:
 
 
 def _end(status: int) -> NoReturn:
+    """End the process. Where two threads want to, the first does: what runs at an end is not made for two."""
+    _ENDING.acquire()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):  # whoever read it is gone
             stream.flush()

@@ -91,13 +91,46 @@ def test_up_is_embedded_whatever_the_settings_say(easeld: Easeld) -> None:
 def test_a_folder_that_takes_no_files_ends_the_daemon_with_status_1(easeld: Easeld) -> None:
     """What is mended outside the settings is worth another start, and the message says what to do."""
     data = easeld.folder / "data"
-    (data / "media" / "easeld-probe").mkdir(parents=True)
-    (data / "media" / "easeld-probe").rmdir()
+    (data / "media").mkdir(parents=True)
     (data / "media" / "easeld-probe").write_bytes(b"in the way")
     ended = easeld("up")
     assert ended.status == 1
     assert "worker.unfit" in ended.err
     assert "Traceback" not in ended.err
+
+
+ENDS_ONCE = """
+import os, runpy, threading
+
+ends, first, another = os._exit, threading.Lock(), threading.Event()
+
+def watched(status):
+    if not first.acquire(blocking=False):
+        another.set()
+        threading.Event().wait()
+    ends(99 if another.wait(1.0) else status)
+
+os._exit = watched
+runpy.run_module("daemon.entrypoints.cli", run_name="__main__")
+"""
+
+
+def test_only_one_thread_ends_the_process(easeld: Easeld) -> None:
+    """What runs at the end, a measurement of coverage for one, crashed where two threads ran it at once."""
+    media = easeld.folder / "data" / "media"
+    media.mkdir(parents=True)
+    (media / "easeld-probe").write_bytes(b"in the way")
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDS_ONCE, "up"],
+        env=easeld.environment,
+        cwd=easeld.folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=ENDS_WITHIN,
+        check=False,
+    )
+    assert b"worker.unfit" in ended.stderr
+    assert ended.returncode == 1
 
 
 def test_a_store_that_cannot_be_opened_ends_the_daemon_with_one_line(easeld: Easeld) -> None:
