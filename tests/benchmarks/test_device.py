@@ -21,14 +21,15 @@ MILLION = 1e6
 
 @pytest.fixture
 def process_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Blocks run as they are: compiling is tested with the models. What is global is put back."""
+    """Blocks run as they are, not even traced: compiling is tested with the models. What is global is put back."""
     for name in ("HF_ENABLE_PARALLEL_LOADING", "TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_FX_GRAPH_CACHE"):
         monkeypatch.setenv(name, "")
     monkeypatch.setattr(models.speed, "BACKEND", "eager")
+    torch.compiler.set_stance("force_eager")
     before, _ = _AttentionBackendRegistry.get_active_backend()
     yield
     _AttentionBackendRegistry.set_active_backend(before)
-    torch._dynamo.reset()
+    torch.compiler.set_stance("default")
 
 
 @pytest.mark.usefixtures("process_as_before")

@@ -31,6 +31,7 @@ DEFECTS: Mapping[str, tuple[Plan, set[str]]] = {
 }
 
 
+@pytest.mark.usefixtures("uncounted")
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("defect", DEFECTS)
@@ -52,6 +53,7 @@ def test_a_deliberate_defect_makes_the_run_fail(defect: str, tmp_path: Path) -> 
     pytest.fail(f"six runs showed no more than {noticed}")
 
 
+@pytest.mark.usefixtures("uncounted")
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("plan", [LATE_COMPLETION, LATE_UPLOAD, LATE_DELETE], ids=["completion", "upload", "delete"])

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
+import pytest
+
 from daemon.core import lifecycle, submission
 from daemon.core.errors import JobError, Rejected
 from daemon.core.job import Changes, Collection, Document, JobId, Refusal, Why, apply
@@ -166,6 +168,7 @@ def check(name: str, document: Document, decided: Changes | Refusal) -> None:
         assert not {"lease", "attempts", "not_before"} & set(after["easeld"])
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_no_hostile_document_raises_and_every_queued_one_comes_to_an_end() -> None:
     """Every decision is a change or a refusal; after a day at the latest a queued job is claimed or ended."""
     fuzz = Fuzz(SEED)
@@ -202,6 +205,7 @@ def _comes_to_an_end(document: Document, decided: Changes | Refusal) -> None:
     assert isinstance(lifecycle.take(document, NOW + timedelta(days=2), policy=POLICY, ticket=ticket), Changes)
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_no_hostile_call_raises_anything_but_its_refusal() -> None:
     """The message is text that JSON and a document can carry."""
     fuzz = Fuzz(SEED + 1)

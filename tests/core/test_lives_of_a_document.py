@@ -10,6 +10,7 @@ import os
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -232,6 +233,7 @@ class Lives(RuleBasedStateMachine):
         raise AssertionError(f"a {job.collection.removesuffix('s')} was lost: {paper.fields}")
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_no_order_of_events_breaks_a_life() -> None:
     """One end in a life, one owner at a time, no attempt too many, late writers write nothing, files stay true."""
     assert {job.collection for job in JOBS} == set(Collection)

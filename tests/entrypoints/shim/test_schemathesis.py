@@ -17,6 +17,7 @@ EXAMPLES = 25  # for each operation, in each phase
 NOT_CHECKED = "positive_data_acceptance,negative_data_rejection"
 
 
+@pytest.mark.usefixtures("uncounted")
 @pytest.mark.timeout(300)
 def test_schemathesis_runs_clean(sqlite_store: SqliteStore, tmp_path: Path) -> None:
     """Every operation, legal and illegal calls: each answer is one that the OpenAPI page describes."""
