@@ -36,7 +36,8 @@ class Wan(DiffusionModel):
         return (states,)
 
     def _most_tokens(self) -> int:
-        return 512  # what its pipeline reads unless it is told otherwise
+        most: int = min(512, self._pipeline.tokenizer.model_max_length)  # 512 is what it was trained with
+        return most
 
     def _still(self, latents: torch.Tensor) -> torch.Tensor:
         vae = self._pipeline.vae
