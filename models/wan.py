@@ -36,8 +36,7 @@ class Wan(DiffusionModel):
         return (states,)
 
     def _most_tokens(self) -> int:
-        most: int = min(512, self._pipeline.tokenizer.model_max_length)  # 512 is what it was trained with
-        return most
+        return 512  # what its pipeline reads unless it is told otherwise
 
     def _still(self, latents: torch.Tensor) -> torch.Tensor:
         vae = self._pipeline.vae

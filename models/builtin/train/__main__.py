@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on from what is in the folder; a decoder goes on for its time",
+        help="go on from what is in the folder; a decoder goes on for its time if it is alone",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
@@ -37,33 +37,28 @@ def main() -> None:
     training = DiffusionTraining(arguments.out, words, seed=arguments.seed, seconds=arguments.minutes * 60)
     if arguments.resume:
         training.resume()
+    decoder_file = arguments.out / "decoder.pt"
+    vae = decoder()
+    known = decoder_file.exists() and (arguments.resume or arguments.only == "diffusion")
+    if known:
+        vae.load_state_dict(torch.load(decoder_file, weights_only=True))
+    if arguments.only == "decoder" or (arguments.only is None and not known):
+        train_decoder(vae, seed=arguments.seed, seconds=arguments.decoder_minutes * 60, report=_report("decoder"))
+        torch.save(vae.state_dict(), decoder_file)
     if arguments.only != "decoder":
         training.start(
             lambda network: teach_words(
-                network, words, seed=arguments.seed, seconds=arguments.text_minutes * 60, report=reporting("text")
+                network, words, seed=arguments.seed, seconds=arguments.text_minutes * 60, report=_report("text")
             )
         )
-        report = reporting("diffusion")
+        report = _report("diffusion")
         training.run(lambda progress: report(progress.step, progress.seconds, progress.loss))
-    if arguments.only != "diffusion":
-        decoder_file, vae = arguments.out / "decoder.pt", decoder()
-        if arguments.resume and decoder_file.exists():
-            vae.load_state_dict(torch.load(decoder_file, weights_only=True))
-        train_decoder(
-            vae,
-            training.averaged,
-            words,
-            seed=arguments.seed,
-            seconds=arguments.decoder_minutes * 60,
-            report=reporting("decoder"),
-        )
-        torch.save(vae.state_dict(), decoder_file)
+    if decoder_file.exists():
+        vae.load_state_dict(torch.load(decoder_file, weights_only=True))  # it may have been trained meanwhile
         pipeline(training.averaged, words, vae).to(torch.float16).save_pretrained(arguments.out / "shapes")
 
 
-def reporting(part: str) -> Callable[[int, float, float], None]:
-    """Return what prints a line for ``part`` with step, seconds and loss."""
-
+def _report(part: str) -> Callable[[int, float, float], None]:
     def report(step: int, seconds: float, loss: float) -> None:
         print(f"{part}: step {step} after {seconds:.0f} s, loss {loss:.4f}", flush=True)
 

@@ -1,88 +1,47 @@
-"""Trains the decoder: latents that are a little wrong, as diffusion leaves them, to clean pictures with sharp edges.
-
-Half of them are disturbed on purpose, half were drawn anew by the trained network. Pictures are mirrored at random: no
-shape minds.
-"""
+"""Trains the decoder: latents that are a little wrong, as diffusion leaves them, to clean pictures with sharp edges."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from random import Random
 
 import torch
 from diffusers import AutoencoderTiny
-from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, pad
-from transformers import CLIPTokenizer
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, conv2d, pad, pixel_unshuffle
 
 from models.builtin.train.clock import Clock
-from models.builtin.train.draw import CELL, CHANNELS, MARKS, PLACE, latents, pixels
-from models.builtin.train.network import Network
-from models.builtin.train.redraw import SIDE, redrawn
-from models.builtin.train.scenes import Scene, draw_scene
+from models.builtin.train.draw import CELL, QUARTERS, paint_bits, pixels
+from models.builtin.train.scenes import draw_scene
 
 PEAK_RATE = 2e-3
-BATCH = 8
-REDRAWN = 1000  # scenes that the network draws anew, over and over again
-AT_ONCE = 20  # of these
-UNIT = 4  # pixels to a point of the features that are cropped: what comes after them costs most, and looks least around
-CROP = 24  # units, of a picture of 64
-AROUND = 4  # units at the rim of a crop whose decoding lacks its surroundings, so they do not count
-STRONGEST_NOISE = 0.4  # standard deviation, in latents of which each is about +1 or -1, in every cell for itself
-STRONGEST_DRIFT = 0.4  # the same of what is alike in cells near each other
-WAVE = 4  # cells from one drift to the next
-STEEPEST = 1.6  # times: guidance makes slopes steeper
-FAINTEST = 0.5  # times: what diffusion is not sure of does not come to +1 or -1
+BATCH = 5
+CROP = 8  # cells, of a picture of 16; the rest only costs time
+SIDE = 16  # cells
+STRONGEST_NOISE = 0.4  # standard deviation, in latents of which each is about +1 or -1
+MOST_ROUNDED = 0.8  # standard deviation of what rounds corners off, in quarters of a cell
+AROUND = 1  # cell at the rim of a crop whose decoding lacks its surroundings, so it does not count
 EDGE_WEIGHT = 4.0  # of a pixel near an edge, against 1
 NEAR = 3  # pixels
 
 
 def train_decoder(
-    vae: AutoencoderTiny,
-    network: Network,
-    words: CLIPTokenizer,
-    *,
-    seed: int,
-    seconds: float,
-    report: Callable[[int, float, float], None],
+    vae: AutoencoderTiny, *, seed: int, seconds: float, report: Callable[[int, float, float], None]
 ) -> None:
     """Train the decoder of ``vae`` for the given time; ``report(step, seconds, loss)`` now and then."""
     torch.manual_seed(seed)
     random, generator = Random(seed), torch.Generator().manual_seed(seed)
-    pool = [pair for _ in range(REDRAWN // AT_ONCE) for pair in redrawn(network, words, random=random, count=AT_ONCE)]
-    wide, close = _halves(vae)
-
-    def loss(_: float) -> Tensor:
-        given, wanted, counts, corners = _batch(random, generator, pool)
-        features = wide(torch.tanh(given / 3) * 3)  # as DecoderTiny.forward begins
-        windows = [
-            own[:, top : top + CROP, left : left + CROP] for own, (top, left) in zip(features, corners, strict=True)
-        ]
-        drawn = close(torch.stack(windows)) * 2 - 1  # and as it ends
-        return difference(drawn, wanted, counts)
-
-    descend([*vae.decoder.parameters()], loss, seconds=seconds, report=report)
-
-
-def descend(
-    parameters: Sequence[Tensor],
-    loss_of: Callable[[float], Tensor],
-    *,
-    seconds: float,
-    report: Callable[[int, float, float], None],
-) -> None:
-    """Change parameters for the given time, so that a loss becomes less; it is told the share of the time spent."""
-    optimiser = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-4)
+    optimiser = torch.optim.AdamW(vae.decoder.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-4)
     clock, step, mean = Clock(), 0, math.nan
     while (spent := clock.tick()) < seconds:
-        loss = loss_of(spent / seconds)
-        torch.autograd.backward(loss)
-        rate = min(1.0, (step + 1) / 50) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent / seconds)))
         for group in optimiser.param_groups:
-            group["lr"] = PEAK_RATE * rate
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            rise = min(1.0, (step + 1) / 50)
+            group["lr"] = PEAK_RATE * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent / seconds)))
+        given, wanted, counts = _batch(random, generator)
+        loss = ((vae.decode(given).sample - wanted).abs() * counts).sum() / (3 * counts.sum())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.decoder.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         step += 1
@@ -91,93 +50,58 @@ def descend(
             report(step, spent, mean)
 
 
-def difference(drawn: Tensor, wanted: Tensor, counts: Tensor) -> Tensor:
-    """Return the mean absolute difference of pictures, (pictures, 3, ...), each pixel as often as it counts."""
-    return ((drawn - wanted).abs() * counts).sum() / (3 * counts.sum())
+def _batch(random: Random, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Return disturbed latents, (BATCH, CHANNELS, CROP, CROP), the pictures they stand for, and weights.
 
-
-def _halves(vae: AutoencoderTiny) -> tuple[nn.Sequential, nn.Sequential]:
-    """Split the decoder where a point is ``UNIT`` pixels, before it is made finer."""
-    layers = vae.decoder.layers
-    finer = [index for index, layer in enumerate(layers) if isinstance(layer, nn.Upsample)]
-    first = finer[int(math.log2(CELL // UNIT))]
-    return layers[:first], layers[first:]
-
-
-def _batch(
-    random: Random, generator: torch.Generator, pool: Sequence[tuple[Scene, Tensor]]
-) -> tuple[Tensor, Tensor, Tensor, list[tuple[int, int]]]:
-    """Return latents of whole pictures, crops of these, weights of their pixels, and where they are cut out.
-
-    The latents are (BATCH, CHANNELS, SIDE, SIDE), the crops (BATCH, 3, rows, columns) in pixels, the corners their top
-    and left in units. The weights, (BATCH, 1, rows, columns), are 0 where a pixel's surroundings are not all in the
-    crop. At the edge of the whole picture they are: there is nothing beyond, neither here nor later. That edge and
-    those between colours weigh more than the plain inside, which is most of a picture and soon right.
+    The weights, (BATCH, 1, rows, columns) in pixels, are 0 where a pixel's surroundings are not all in the crop. At the
+    edge of the whole picture they are: there is nothing beyond, neither here nor later. That edge and those between
+    colours weigh more than the plain inside, which is most of a picture and soon right.
     """
-    fresh = [draw_scene(random, 1.0, 1.0) for _ in range(BATCH // 2)]
-    given = [*_disturbed(latents(fresh, SIDE, SIDE), generator)]
-    scenes = [*fresh]
-    for scene, found in random.sample(pool, BATCH - len(fresh)):
-        mirrored = random.random() < 0.5
-        scenes.append(_mirrored_scene(scene) if mirrored else scene)
-        given.append(_mirrored(found) if mirrored else found)
-    shown = pixels(scenes, SIDE * CELL, SIDE * CELL)
-    wanted, corners = [], []
-    counts = torch.ones(BATCH, 1, CROP * UNIT, CROP * UNIT)
-    side, rim = SIDE * CELL // UNIT, AROUND * UNIT
+    scenes = [draw_scene(random, 1.0, 1.0) for _ in range(BATCH)]
+    fine, shown = paint_bits(scenes, SIDE * CELL, SIDE * CELL), pixels(scenes, SIDE * CELL, SIDE * CELL)
+    quarters = avg_pool2d(fine, CELL // QUARTERS)
+    clean = pixel_unshuffle(torch.cat([_rounded(random, one) for one in torch.split(quarters, 1)]), QUARTERS)
+    given, wanted = [], []
+    counts = torch.ones(BATCH, 1, CROP * CELL, CROP * CELL)
     for index, scene in enumerate(scenes):
         thing = random.choice(scene.things)  # crops lie about a thing: plain background teaches little
-        top, left = (_corner(random, centre, thing.radius, side) for centre in (thing.y, thing.x))
-        corners.append((top, left))
-        rows, columns = (slice(first * UNIT, (first + CROP) * UNIT) for first in (top, left))
-        wanted.append(shown[index, :, rows, columns])
+        top, left = (_corner(random, centre, thing.radius) for centre in (thing.y, thing.x))
+        given.append(clean[index, :, top : top + CROP, left : left + CROP])
+        wanted.append(shown[index, :, top * CELL : (top + CROP) * CELL, left * CELL : (left + CROP) * CELL])
+        rim = AROUND * CELL
         for axis, first in ((1, top), (2, left)):
             if first > 0:
                 counts[index].narrow(axis, 0, rim).zero_()
-            if first < side - CROP:
-                counts[index].narrow(axis, CROP * UNIT - rim, rim).zero_()
-    pictures = torch.stack(wanted)
-    return torch.stack(given), pictures, counts * edges(pictures), corners
+            if first < SIDE - CROP:
+                counts[index].narrow(axis, CROP * CELL - rim, rim).zero_()
+    latent = torch.stack(given)
+    strength = torch.rand(BATCH, 1, 1, 1, generator=generator) ** 2 * STRONGEST_NOISE
+    disturbed = latent + strength * torch.randn(latent.shape, generator=generator)
+    return disturbed.clamp(-1, 1), torch.stack(wanted), counts * _weights(torch.stack(wanted))
 
 
-def _mirrored_scene(scene: Scene) -> Scene:
-    return replace(scene, things=tuple(replace(thing, x=-thing.x) for thing in scene.things))
+def _rounded(random: Random, bits: Tensor) -> Tensor:
+    """Return a picture's bits in quarters, (1, 4, rows, columns), often with corners as diffusion rounds them off."""
+    if random.random() < 0.33:
+        return bits
+    spread = random.uniform(0.4, MOST_ROUNDED)
+    kernel = torch.exp(-torch.arange(-3.0, 4.0).square() / (2 * spread**2))
+    kernel /= kernel.sum()
+    soft = pad(bits, (3, 3, 3, 3), mode="replicate").transpose(0, 1)
+    soft = conv2d(conv2d(soft, kernel.view(1, 1, 7, 1)), kernel.view(1, 1, 1, 7)).transpose(0, 1)
+    return (random.uniform(1.0, 4.0) * soft).clamp(-1, 1)
 
 
-def _mirrored(found: Tensor) -> Tensor:
-    """Return the latents, (CHANNELS, SIDE, SIDE), of the scene in a mirror: what was left of an end is right of it."""
-    found = found.flip(-1)
-    across = slice(PLACE.start, PLACE.start + len(MARKS))
-    found[across] = -found[across].flip(0)
-    return found
-
-
-def _disturbed(clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Return latents as diffusion might leave them: too steep or too faint, cells that disagree, alone or nearby."""
-    count = len(clean)
-
-    def strength(most: float) -> Tensor:
-        return torch.rand(count, 1, 1, 1, generator=generator) ** 2 * most
-
-    given = clean.clone()
-    given[:, PLACE] *= 1 + strength(STEEPEST - 1)
-    given = given.clamp(-1, 1) * (1 - strength(1 - FAINTEST))
-    waves = torch.randn(count, CHANNELS, SIDE // WAVE, SIDE // WAVE, generator=generator)
-    drift = interpolate(waves, size=(SIDE, SIDE), mode="bicubic")
-    noise = torch.randn(given.shape, generator=generator)
-    return (given + strength(STRONGEST_DRIFT) * drift + strength(STRONGEST_NOISE) * noise).clamp(-1, 1)
-
-
-def edges(pictures: Tensor) -> Tensor:
+def _weights(pictures: Tensor) -> Tensor:
     """Return ``EDGE_WEIGHT`` where a pixel differs from its surroundings, and 1 elsewhere; no colour is as beyond."""
     framed = pad(pictures, (NEAR, NEAR, NEAR, NEAR), value=3.0)
     around = avg_pool2d(framed, 2 * NEAR + 1, stride=1)
     return 1 + (EDGE_WEIGHT - 1) * ((pictures - around).abs().amax(dim=1, keepdim=True) > 0.05).float()
 
 
-def _corner(random: Random, centre: float, radius: float, side: int) -> int:
-    """Return the first row or column, in units, of a crop about some point of a thing; some lie at the edge."""
-    if random.random() < 0.15:
-        return random.choice((0, side - CROP))
-    middle = (centre + random.uniform(-1, 1) * radius + 1) / 2 * side
-    return max(0, min(side - CROP, round(middle - CROP / 2)))
+def _corner(random: Random, centre: float, radius: float) -> int:
+    """Return the first row or column, in cells, of a crop about some point of a thing; some lie at the edge."""
+    if random.random() < 0.33:
+        return random.choice((0, SIDE - CROP))
+    middle = (centre + random.uniform(-1, 1) * radius + 1) / 2 * SIDE
+    return max(0, min(SIDE - CROP, round(middle - CROP / 2)))

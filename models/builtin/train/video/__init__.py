@@ -1,1 +1,0 @@
-"""How the built-in video model is trained."""
