@@ -64,7 +64,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def uncounted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """For a test that repeats many times what others reach as well: counting covered lines doubles its time."""
+    """For a slow test of what others reach as well: counting the lines that it covers doubles its time."""
     for name in [name for name in os.environ if name.startswith("COVERAGE_PROCESS")]:
         monkeypatch.delenv(name)  # by which processes that it starts are counted
     counting = Coverage.current()

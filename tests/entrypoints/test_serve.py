@@ -88,11 +88,16 @@ def test_up_is_embedded_whatever_the_settings_say(easeld: Easeld) -> None:
     assert not (easeld.folder / "other").exists()
 
 
+def put_in_the_way(easeld: Easeld) -> None:
+    """Put a file where the probe of the media needs a folder."""
+    media = easeld.folder / "data" / "media"
+    media.mkdir(parents=True)
+    (media / "easeld-probe").write_bytes(b"in the way")
+
+
 def test_a_folder_that_takes_no_files_ends_the_daemon_with_status_1(easeld: Easeld) -> None:
     """What is mended outside the settings is worth another start, and the message says what to do."""
-    data = easeld.folder / "data"
-    (data / "media").mkdir(parents=True)
-    (data / "media" / "easeld-probe").write_bytes(b"in the way")
+    put_in_the_way(easeld)
     ended = easeld("up")
     assert ended.status == 1
     assert "worker.unfit" in ended.err
@@ -117,9 +122,7 @@ runpy.run_module("daemon.entrypoints.cli", run_name="__main__")
 
 def test_only_one_thread_ends_the_process(easeld: Easeld) -> None:
     """What runs at the end, a measurement of coverage for one, crashed where two threads ran it at once."""
-    media = easeld.folder / "data" / "media"
-    media.mkdir(parents=True)
-    (media / "easeld-probe").write_bytes(b"in the way")
+    put_in_the_way(easeld)
     ended = subprocess.run(
         [sys.executable, "-c", ENDS_ONCE, "up"],
         env=easeld.environment,
