@@ -1,11 +1,17 @@
 """Draws scenes: as latents for the diffusion model, and as pixels for the decoder.
 
-A latent is no learned code. Each colour has a word of four bits, each bit is +1 or -1. A cell is four quarters, and its
-latent the four means, one after another for each bit, of the words of the colours within them: a picture of half a
-cell's resolution, folded, because a UNet of a quarter of the cells costs a fraction. The first three bits are the
-corner of the RGB cube nearest to the colour, so that a linear preview of the latents shows about the right thing. Every
-clean latent lies in [-1, 1] and almost every one at +1 or -1, so the scheduler can clip its estimates of the clean
-latents there, and strong guidance has nothing to burn (the idea of "analog bits", Chen et al. 2022, arXiv:2208.04202).
+A latent is no learned code: it says in numbers what is drawn, and the decoder draws it. Every cell says
+
+- ``SHOWN``: the mean of the words of the colours in it, so that a linear preview of latents shows about the right
+  thing;
+- of the thing that is nearest to it ``COLOUR`` and ``KIND``, as words;
+- and ``PLACE``, where it lies from that thing: how far to the right of its left end, of its middle and of its right
+  end, and how far below its top, its middle and its bottom. Each goes from -1 to 1 within half a radius.
+
+A word is four bits, each +1 or -1. So what is hard for a small network, an outline with its corners, is not in the
+latents at all: they are almost everywhere constant, or slopes, and every cell about a thing says the same of it. Every
+clean latent lies in [-1, 1] and most at +1 or -1, so the scheduler can clip its estimates there, and strong guidance
+has nothing to burn (the idea of "analog bits", Chen et al. 2022, arXiv:2208.04202).
 """
 
 from __future__ import annotations
@@ -15,15 +21,21 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, pixel_unshuffle
+from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
-from models.builtin.language import RGB
+from models.builtin.language import KINDS, RGB
 from models.builtin.train.scenes import Scene, Thing
 
 CELL = 16  # pixels to a latent cell, each way
-QUARTERS = 2  # of a cell, each way
-CHANNELS = 4 * QUARTERS**2  # of a latent
-WORDS_OF_BITS = {
+MARKS = (-1.0, 0.0, 1.0)  # of a thing of radius 1, across and down
+SLOPE = 0.5  # radii on each side of a mark
+SHOWN, COLOUR, KIND, PLACE = slice(0, 4), slice(4, 8), slice(8, 12), slice(12, 12 + 2 * len(MARKS))
+CHANNELS = PLACE.stop  # of a latent
+REACH = 1.5  # radii: farther from a thing its latents do not tell how far
+MEANT = 2 + len(KINDS) + 4 + 4 + 2  # numbers that say what a cell means
+BETWEEN = MEANT - 2  # which of them is 1 between things
+FINENESS = 4  # points in a cell, each way, of which ``SHOWN`` is the mean
+WORDS_OF_COLOURS = {
     "red": (1, -1, -1, -1),
     "orange": (1, 1, -1, 1),
     "yellow": (1, 1, -1, -1),
@@ -37,6 +49,16 @@ WORDS_OF_BITS = {
     "grey": (1, 1, 1, 1),
     "black": (-1, -1, -1, -1),
 }
+"""Of a colour; the first three bits are the corner of the RGB cube nearest to it."""
+WORDS_OF_KINDS = {
+    "circle": (1, 1, 1, 1),
+    "square": (1, 1, -1, -1),
+    "triangle": (1, -1, 1, -1),
+    "star": (1, -1, -1, 1),
+    "heart": (-1, 1, 1, -1),
+    "ring": (-1, 1, -1, 1),
+}
+"""Two of them differ in two bits at least."""
 
 
 def extent(width: int, height: int) -> tuple[float, float]:
@@ -80,23 +102,30 @@ def _distance(kind: str, x: Tensor, y: Tensor) -> Tensor:
     raise ValueError(f"no such shape: {kind}")
 
 
+def within(things: Sequence[Thing], rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Return where each pixel lies from the middle of each thing, in its radii, turned back by the thing's turn.
+
+    Both x and y are (things, rows, columns).
+    """
+    values = torch.tensor([(t.x, t.y, t.radius, math.cos(t.turn), math.sin(t.turn)) for t in things])
+    left, top, radius, cosine, sine = values.view(-1, 5, 1, 1).unbind(1)
+    across, down = extent(columns, rows)
+    x = (((torch.arange(columns) + 0.5) / columns * 2 - 1) * across - left) / radius
+    y = (((torch.arange(rows) + 0.5) / rows * 2 - 1).view(-1, 1) * down - top) / radius
+    return cosine * x + sine * y, cosine * y - sine * x
+
+
 def _cover(scenes: Sequence[Scene], rows: int, columns: int) -> list[tuple[int, Thing, Tensor]]:
     """Return for each thing its scene's index, itself, and the share of each pixel that it covers, (rows, columns)."""
-    across, down = extent(columns, rows)
     pixel = 2 / min(rows, columns)
-    grid_x = ((torch.arange(columns) + 0.5) / columns * 2 - 1) * across
-    grid_y = ((torch.arange(rows) + 0.5) / rows * 2 - 1) * down
     by_kind: dict[str, list[tuple[int, Thing]]] = {}
     for index, scene in enumerate(scenes):
         for thing in scene.things:
             by_kind.setdefault(thing.kind, []).append((index, thing))
     covered: list[tuple[int, Thing, Tensor]] = []
     for kind, members in by_kind.items():
-        values = torch.tensor([(t.x, t.y, t.radius, math.cos(t.turn), math.sin(t.turn)) for _, t in members])
-        left, top, radius, cosine, sine = values.view(-1, 5, 1, 1).unbind(1)
-        x = (grid_x.view(1, 1, -1) - left) / radius
-        y = (grid_y.view(1, -1, 1) - top) / radius
-        distance = _distance(kind, cosine * x + sine * y, cosine * y - sine * x) * radius
+        radius = torch.tensor([thing.radius for _, thing in members]).view(-1, 1, 1)
+        distance = _distance(kind, *within([thing for _, thing in members], rows, columns)) * radius
         share = (0.5 - distance / pixel).clamp(0, 1)
         covered.extend((index, thing, share[place]) for place, (index, thing) in enumerate(members))
     return covered
@@ -111,21 +140,56 @@ def _paint(scenes: Sequence[Scene], rows: int, columns: int, colours: dict[str, 
     return picture
 
 
-BITS = {name: torch.tensor(bits, dtype=torch.float32) for name, bits in WORDS_OF_BITS.items()}
-SHOWN = {name: torch.tensor(rgb, dtype=torch.float32) / 127.5 - 1 for name, rgb in RGB.items()}
+BITS = {name: torch.tensor(bits, dtype=torch.float32) for name, bits in WORDS_OF_COLOURS.items()}
+KIND_BITS = {name: torch.tensor(bits, dtype=torch.float32) for name, bits in WORDS_OF_KINDS.items()}
+SEEN = {name: torch.tensor(rgb, dtype=torch.float32) / 127.5 - 1 for name, rgb in RGB.items()}
 
 
 def latents(scenes: Sequence[Scene], rows: int, columns: int) -> Tensor:
-    """Return the latents of scenes, (scenes, CHANNELS, rows, columns) in cells, drawn twice as fine as quarters."""
-    fine = 2 * QUARTERS
-    return pixel_unshuffle(avg_pool2d(paint_bits(scenes, fine * rows, fine * columns), 2), QUARTERS)
+    """Return the latents of scenes of one thing or more, (scenes, CHANNELS, rows, columns) in cells."""
+    found = torch.empty(len(scenes), CHANNELS, rows, columns)
+    found[:, SHOWN] = avg_pool2d(_paint(scenes, FINENESS * rows, FINENESS * columns, BITS), FINENESS)
+    for own, scene in zip(found, scenes, strict=True):
+        x, y = within(scene.things, rows, columns)
+        nearest = torch.hypot(x, y).argmin(dim=0)
+        for part, words in (
+            (COLOUR, [BITS[thing.colour] for thing in scene.things]),
+            (KIND, [KIND_BITS[thing.kind] for thing in scene.things]),
+        ):
+            own[part] = torch.stack(words)[nearest].permute(2, 0, 1)
+        own[PLACE] = torch.cat([marked(axis.gather(0, nearest.unsqueeze(0))) for axis in (x, y)])
+    return found
 
 
-def paint_bits(scenes: Sequence[Scene], rows: int, columns: int) -> Tensor:
-    """Return the words of the colours of scenes, (scenes, 4, rows, columns) in pixels, before any pooling."""
-    return _paint(scenes, rows, columns, BITS)
+def marked(axis: Tensor) -> Tensor:
+    """Return how far each point of ``axis``, in radii, is beyond each mark: ``len(MARKS)`` in place of one."""
+    marks = torch.tensor(MARKS).view(-1, 1, 1)
+    return ((axis - marks) / SLOPE).clamp(-1, 1)
+
+
+def meaning(scenes: Sequence[Scene], rows: int, columns: int) -> Tensor:
+    """Return what the latents of scenes mean, (scenes, MEANT, rows, columns) in cells, nothing of it below 0.
+
+    Of every cell: where it lies from the middle of the thing nearest to it, across and down, from 0 at ``-REACH`` radii
+    to 2 at ``REACH``; that thing's kind, 1 of six; the bits of its colour and the background's, 0 or 1; and 1 where
+    another thing is nearest to a cell beside it, so that places between the two mean nothing. The last is always 1:
+    when cells are interpolated, what is beyond the rim counts as 0, and this says how much of that there is.
+    """
+    found = torch.empty(len(scenes), MEANT, rows, columns)
+    for own, scene in zip(found, scenes, strict=True):
+        x, y = within(scene.things, rows, columns)
+        nearest = torch.hypot(x, y).argmin(dim=0)
+        places = [(axis.gather(0, nearest.unsqueeze(0)) / REACH).clamp(-1, 1) + 1 for axis in (x, y)]
+        kinds = torch.tensor([[float(thing.kind == kind) for kind in KINDS] for thing in scene.things])
+        colours = torch.stack([BITS[thing.colour] / 2 + 0.5 for thing in scene.things])
+        background = (BITS[scene.background] / 2 + 0.5).view(-1, 1, 1).expand(-1, rows, columns)
+        framed = pad(nearest.float().view(1, 1, rows, columns), (1, 1, 1, 1), mode="replicate")
+        between = max_pool2d(framed, 3, stride=1) != -max_pool2d(-framed, 3, stride=1)
+        of_nearest = torch.cat([kinds, colours], dim=1)[nearest].permute(2, 0, 1)
+        own.copy_(torch.cat([*places, of_nearest, background, between[0].float(), torch.ones(1, rows, columns)]))
+    return found
 
 
 def pixels(scenes: Sequence[Scene], rows: int, columns: int) -> Tensor:
     """Return the pictures of scenes, (scenes, 3, rows, columns) in pixels, in [-1, 1]."""
-    return _paint(scenes, rows, columns, SHOWN)
+    return _paint(scenes, rows, columns, SEEN)

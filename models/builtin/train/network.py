@@ -8,6 +8,7 @@ from random import Random
 
 import torch
 from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -16,6 +17,10 @@ from models.builtin.train.draw import CHANNELS
 TOKENS = 32  # of a prompt, with its start and its end
 WIDTH_1, WIDTH_2 = 32, 128  # of the two text encoders
 CONDITION = 192  # width of what every layer of the UNet is told of prompt and timestep
+
+_able = torch.cpu.get_capabilities()
+# What to multiply in: in bfloat16 a step takes two thirds of the time with AMX, but without either 15 times as long.
+FAST = torch.bfloat16 if _able.get("amx_bf16") or _able.get("avx512_bf16") else torch.float32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +34,11 @@ class Network:
     def modules(self) -> tuple[nn.Module, nn.Module, nn.Module]:
         return self.text_1, self.text_2, self.unet
 
-    def parameters(self) -> list[Tensor]:
-        return [parameter for module in self.modules() for parameter in module.parameters()]
+    def attend_plainly(self) -> None:
+        """Attend by matrix products: a step in bfloat16 takes 0.27 s so, and 0.32 with torch's fused attention."""
+        for encoder in (self.text_1, self.text_2):
+            encoder.set_attn_implementation("eager")
+        self.unet.set_attn_processor(AttnProcessor())
 
 
 def byte_alphabet() -> list[str]:
@@ -123,13 +131,16 @@ def network(words: CLIPTokenizer) -> Network:
 
 
 def decoder() -> AutoencoderTiny:
-    """Return the untrained autoencoder. Only its decoder is used; the encoder is the least the class allows."""
+    """Return the untrained autoencoder. Only its decoder is used; the encoder is the least the class allows.
+
+    Of the decoder's blocks six work on cells and three on pixels, none between (``models.builtin.train.decoding``).
+    """
     return AutoencoderTiny(
         latent_channels=CHANNELS,
         encoder_block_out_channels=(8, 8, 8, 8, 8),
         num_encoder_blocks=(1, 1, 1, 1, 1),
         decoder_block_out_channels=(32, 32, 32, 32, 32),
-        num_decoder_blocks=(3, 3, 2, 1, 1),
+        num_decoder_blocks=(6, 0, 0, 0, 3),
         scaling_factor=1.0,
     )
 

@@ -22,14 +22,14 @@ SLOTS = {2: ((-0.5, 0.0), (0.5, 0.0)), 3: ((0.0, -0.48), (-0.5, 0.48), (0.5, 0.4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thing:
-    """One shape in the picture; ``turn`` is in radians."""
+    """One shape in the picture; ``turn`` is clockwise, in radians."""
 
     kind: str
     colour: str
     x: float
     y: float
     radius: float
-    turn: float
+    turn: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +92,9 @@ def _size(random: Random) -> str:
     return random.choices(("", "small", "large"), (50, 25, 25))[0]
 
 
-def _thing(random: Random, kind: str, colour: str, radius: float, place: tuple[float, float]) -> Thing:
+def _thing(kind: str, colour: str, radius: float, place: tuple[float, float]) -> Thing:
     x, y = place
-    return Thing(kind=kind, colour=colour, x=x, y=y, radius=radius, turn=random.uniform(-0.1, 0.1))
+    return Thing(kind=kind, colour=colour, x=x, y=y, radius=radius)
 
 
 def _clamp(value: float, limit: float) -> float:
@@ -110,7 +110,7 @@ def _one(random: Random, across: float, down: float, background: str) -> tuple[s
     radius = random.uniform(*ALONE[size])
     x = _clamp(random.uniform(-0.1, 0.1), EDGE * across - radius)
     y = _clamp(random.uniform(-0.1, 0.1), EDGE * down - radius)
-    return _phrase(random, kind, colour, size), [_thing(random, kind, colour, radius, (x, y))]
+    return _phrase(random, kind, colour, size), [_thing(kind, colour, radius, (x, y))]
 
 
 def _placed(random: Random, across: float, down: float, background: str) -> tuple[str, list[Thing]]:
@@ -127,7 +127,7 @@ def _placed(random: Random, across: float, down: float, background: str) -> tupl
     )
     preposition = "on" if place in ("left", "right") else "at"
     where = random.choices((f"{preposition} the {place}", place), (80, 20))[0]
-    return f"{_phrase(random, kind, colour, size)} {where}", [_thing(random, kind, colour, radius, (x, y))]
+    return f"{_phrase(random, kind, colour, size)} {where}", [_thing(kind, colour, radius, (x, y))]
 
 
 def _slots(random: Random, number: int, *, upright: bool) -> list[tuple[float, float]]:
@@ -145,7 +145,7 @@ def _several(random: Random, across: float, down: float, background: str) -> tup
     count, number = random.choices((("two", 2), ("three", 3)), (62, 38))[0]
     radius = random.uniform(*SHARED[size])
     things = [
-        _thing(random, kind, colour, radius * random.uniform(0.95, 1.0), (x, y))
+        _thing(kind, colour, radius * random.uniform(0.95, 1.0), (x, y))
         for x, y in _slots(random, number, upright=down > 1.2 * across)
     ]
     return _phrase(random, kind, colour, size, count=count), things
@@ -163,7 +163,7 @@ def _related(random: Random, across: float, down: float, background: str) -> tup
         kind, colour, size = random.choice(KINDS), _other(random, background), _size(random)
         if index and (kind, colour) == (things[0].kind, things[0].colour):
             colour = _other(random, background, colour)
-        things.append(_thing(random, kind, colour, random.uniform(*SHARED[size]), (x, y)))
+        things.append(_thing(kind, colour, random.uniform(*SHARED[size]), (x, y)))
         phrases.append(_phrase(random, kind, colour, size))
     if relation in ("left of", "right of") and random.random() < 0.4:
         relation = f"to the {relation}"
