@@ -124,9 +124,9 @@ def test_what_points_learn_is_what_the_decoder_draws() -> None:
     first, between, pixels = decoding.parts(decoder())
     decoding.start(first, between)
     pointwise = Pointwise(pixels)
-    for block in pointwise.blocks:
-        nn.init.normal_(block[2].weight, std=0.1)
-    pointwise.write(pixels)
+    for matrix in pointwise.matrices:
+        nn.init.normal_(matrix.weight, std=0.1)
+    pointwise.write()
     meant = draw.meaning([draw_scene(Random(1), 1.0, 1.0)], 16, 16)
     with torch.no_grad():
         drawn = torch.zeros(1, between[0].in_channels, 16, 16)

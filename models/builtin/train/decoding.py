@@ -21,7 +21,7 @@ from models.builtin.train.clock import Clock
 from models.builtin.train.draw import MARKS, MEANT, PLACE
 from models.builtin.train.muon import Muon
 from models.builtin.train.network import Network
-from models.builtin.train.points import TRIANGLE, PointExamples, Pointwise
+from models.builtin.train.points import TRIANGLE, PointExamples, Pointwise, convolutions
 
 CELLS_SHARE = 0.7  # of the time
 MATRIX_RATE = {"cells": 0.02, "points": 0.03}  # of Muon
@@ -47,7 +47,7 @@ def train_decoder(
         seconds=(1 - CELLS_SHARE) * seconds,
         report=report,
     )
-    pointwise.write(pixels)
+    pointwise.write()
     cell_examples = CellExamples(network, words, seed=seed)
     descend(
         cells.parameters(),
@@ -63,8 +63,7 @@ def parts(vae: AutoencoderTiny) -> tuple[nn.Sequential, list[nn.Conv2d], nn.Sequ
     layers = vae.decoder.layers
     finer = [index for index, layer in enumerate(layers) if isinstance(layer, nn.Upsample)]
     first, last = finer[0], finer[-1] + 2
-    between = [layer for layer in layers[first:last] if isinstance(layer, nn.Conv2d)]
-    return layers[:first], between, layers[last:]
+    return layers[:first], convolutions(layers[first:last]), layers[last:]
 
 
 @torch.no_grad()
@@ -73,21 +72,19 @@ def start(cells: nn.Sequential, between: Sequence[nn.Conv2d]) -> None:
 
     A place is the mean of its three marks: each is a slope where the other two are at an end.
     """
+    entry, *inner = convolutions(cells)
     for axis in range(2):
-        nn.init.zeros_(cells[0].weight[axis])
-        nn.init.ones_(cells[0].bias[axis : axis + 1])
         marks = slice(PLACE.start + axis * len(MARKS), PLACE.start + (axis + 1) * len(MARKS))
-        cells[0].weight[axis, marks, 1, 1] = 1 / (len(MARKS) * bounded(torch.tensor(1.0)))
-    nn.init.zeros_(cells[0].weight[MEANT - 1])  # where it is always 1
-    nn.init.ones_(cells[0].bias[MEANT - 1 : MEANT])
-    for block in cells:
-        if hasattr(block, "conv"):
-            first, _, second, _, last = block.conv
-            for layer in (first, second):
-                nn.init.kaiming_normal_(layer.weight)
-                nn.init.uniform_(layer.bias, -0.5, 0.5)
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        nn.init.zeros_(entry.weight[axis])
+        entry.weight[axis, marks, 1, 1] = 1 / (len(MARKS) * bounded(torch.tensor(1.0)))
+    nn.init.zeros_(entry.weight[MEANT - 1])  # what is always 1
+    entry.get_parameter("bias")[[0, 1, MEANT - 1]] = 1.0
+    for first, second, last in zip(inner[::3], inner[1::3], inner[2::3], strict=True):
+        for layer in (first, second):
+            nn.init.kaiming_normal_(layer.weight)
+            nn.init.uniform_(layer.get_parameter("bias"), -0.5, 0.5)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.get_parameter("bias"))
     weights = torch.tensor(TRIANGLE)
     for layer in between:
         nn.init.zeros_(layer.weight)

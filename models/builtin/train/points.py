@@ -7,6 +7,7 @@ them: a few thousand points cost what one crop of a picture costs.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from random import Random
 
 import torch
@@ -27,41 +28,47 @@ DOUBT = 0.1  # most standard deviation of kinds and colours that are meant: ther
 TRIANGLE = (0.25, 0.5, 0.25)  # of a pixel and its neighbours, once each is doubled: this interpolates linearly
 
 
-class Pointwise(nn.Module):
+class Pointwise:
     """The layers that work on pixels, as matrices: from what is meant, (points, MEANT), to colours, (points, 3)."""
 
-    def __init__(self, layers: nn.Sequential) -> None:
-        super().__init__()
-        *blocks, last = layers
-        width = last.in_channels
-        self._width = width
-        self.blocks = nn.ModuleList(nn.ModuleList(nn.Linear(width, width) for _ in range(3)) for _ in blocks)
-        self.last = nn.Linear(width, 3)
-        for matrix in (part for block in self.blocks for part in block[:2]):
-            nn.init.normal_(matrix.weight, std=math.sqrt(2 / width))
-            nn.init.uniform_(matrix.bias, -0.5, 0.5)
-        for block in self.blocks:  # at first they change nothing
-            nn.init.zeros_(block[2].weight)
-            nn.init.zeros_(block[2].bias)
+    def __init__(self, layers: nn.Module) -> None:
+        self._convolutions = convolutions(layers)
+        self.matrices = [nn.Linear(layer.in_channels, layer.out_channels) for layer in self._convolutions]
+        for first, second, third in self._blocks():
+            for matrix in (first, second):
+                nn.init.normal_(matrix.weight, std=math.sqrt(2 / matrix.in_features))
+                nn.init.uniform_(matrix.bias, -0.5, 0.5)
+            nn.init.zeros_(third.weight)  # at first a block changes nothing
+            nn.init.zeros_(third.bias)
 
-    def forward(self, meant: Tensor) -> Tensor:
-        found = torch.zeros(len(meant), self._width)
+    def _blocks(self) -> Iterator[tuple[nn.Linear, nn.Linear, nn.Linear]]:
+        inner = self.matrices[:-1]
+        return zip(inner[::3], inner[1::3], inner[2::3], strict=True)
+
+    def __call__(self, meant: Tensor) -> Tensor:
+        last = self.matrices[-1]
+        found = torch.zeros(len(meant), last.in_features)
         found[:, :MEANT] = meant
-        for first, second, third in self.blocks:
+        for first, second, third in self._blocks():
             found = relu(found + third(relu(second(relu(first(found))))))  # as AutoencoderTinyBlock does
-        colours: Tensor = self.last(found)
+        colours: Tensor = last(found)
         return colours
 
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return (parameter for matrix in self.matrices for parameter in matrix.parameters())
+
     @torch.no_grad()
-    def write(self, layers: nn.Sequential) -> None:
+    def write(self) -> None:
         """Put the matrices in the middle of the convolutions, which then look at nothing around."""
-        *blocks, last = layers
-        convolutions = [layer for block in blocks for layer in block.conv if isinstance(layer, nn.Conv2d)]
-        matrices = [matrix for block in self.blocks for matrix in block]
-        for convolution, matrix in zip([*convolutions, last], [*matrices, self.last], strict=True):
+        for convolution, matrix in zip(self._convolutions, self.matrices, strict=True):
             nn.init.zeros_(convolution.weight)
             convolution.weight[:, :, 1, 1] = matrix.weight
-            convolution.bias.copy_(matrix.bias)
+            convolution.get_parameter("bias").copy_(matrix.bias)
+
+
+def convolutions(layers: nn.Module) -> list[nn.Conv2d]:
+    """Return the convolutions of layers in their order; each block has three."""
+    return [layer for layer in layers.modules() if isinstance(layer, nn.Conv2d)]
 
 
 class PointExamples:
@@ -76,10 +83,12 @@ class PointExamples:
         first = self._random.randrange(0, SCENES, NEW)
         self._points[first : first + NEW] = self._drawn(NEW)
         chosen = torch.randint(SCENES * KEPT, (BATCH,), generator=self._generator)
-        meant, colours = self._points.flatten(0, 1)[chosen].split((MEANT, 3), dim=1)
+        points = self._points.flatten(0, 1)[chosen]
+        meant, colours = points[:, :MEANT], points[:, MEANT:]
         doubts = DOUBT * torch.rand(BATCH, 1, generator=self._generator) ** 2
         meant[:, 2:-1] += doubts * torch.randn(BATCH, MEANT - 3, generator=self._generator)
-        return (pointwise(meant) * 2 - 1 - colours).square().mean()
+        apart: Tensor = pointwise(meant) * 2 - 1 - colours
+        return apart.square().mean()
 
     def _drawn(self, count: int) -> Tensor:
         """Return what is meant at points of new scenes, with their colours, (count, KEPT, MEANT + 3)."""

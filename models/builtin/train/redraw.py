@@ -57,7 +57,7 @@ def settled(scene: Scene, found: Tensor) -> Scene:
     """
     rows, columns = found.shape[1:]
     [clean] = latents([scene], rows, columns)
-    marks, ends = found[PLACE].unflatten(0, (2, len(MARKS))), clean[PLACE].unflatten(0, (2, len(MARKS)))
+    marks, ends = (given[PLACE].view(2, len(MARKS), rows, columns) for given in (found, clean))
     said = marks.sum(dim=1) * SLOPE  # in radii, across and down
     x, y = within(scene.things, rows, columns)
     nearest = torch.hypot(x, y).argmin(dim=0)
