@@ -17,11 +17,11 @@ from tests.models.calls import ignore
 if TYPE_CHECKING:
     from models.spec import Frames
 
-MIXED = {  # prompt: background, and the colour of what is on it
-    "a large red circle on a white background": ("white", "red"),
-    "a large yellow star on a blue background": ("blue", "yellow"),
-    "a large black square on a cyan background": ("cyan", "black"),
-    "a large white heart on a green background": ("green", "white"),
+MIXED = {  # prompt: background, and the colour and the kind of what is on it
+    "a large red circle on a white background": ("white", "red", "circle"),
+    "a large yellow ring on a blue background": ("blue", "yellow", "ring"),
+    "a large black square on a cyan background": ("cyan", "black", "square"),
+    "a large white heart on a green background": ("green", "white", "heart"),
 }
 
 
@@ -37,9 +37,9 @@ def asked(prompt: str, *, seed: int = 1, negative_prompt: str = "") -> Item:
     return Item(prompt=prompt, negative_prompt=negative_prompt, seed=seed, guidance_scale=7.5)
 
 
-def seen(reading: Reading) -> tuple[str, str]:
-    """Return the background and the colour of the largest thing."""
-    return reading.background, reading.regions[0].colour
+def seen(reading: Reading) -> tuple[str, str, str | None]:
+    """Return the background, and the colour and the kind of the largest thing."""
+    return reading.background, reading.regions[0].colour, reading.regions[0].kind
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def mixed(cache_dir: Path) -> list[Frames]:
 
 
 def test_every_picture_of_a_mixed_batch_shows_its_own_prompt(mixed: list[Frames]) -> None:
-    """None has its neighbour's colours."""
+    """None has its neighbour's colours or shape."""
     assert [seen(read_picture(picture)) for picture in mixed] == list(MIXED.values())
 
 

@@ -1,4 +1,4 @@
-"""``python -m models.builtin.train --out DIR --minutes 46 [--resume]`` trains the built-in image model."""
+"""``python -m models.builtin.train --out DIR --minutes 64 [--resume]`` trains the built-in image model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main() -> None:
     """Train for the given time and write the folder ``shapes`` in diffusers' layout under ``--out``."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and results")
-    parser.add_argument("--minutes", type=float, default=46.0, help="time for the diffusion model")
+    parser.add_argument("--minutes", type=float, default=64.0, help="time for the diffusion model")
     parser.add_argument("--decoder-minutes", type=float, default=12.0, help="time for the decoder")
     parser.add_argument("--text-minutes", type=float, default=2.5, help="time for the text encoder before the pictures")
     parser.add_argument("--only", choices=("diffusion", "decoder"), help="train one of the two parts")
