@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import CLIPTokenizer
 
-from models.builtin.train.draw import BETWEEN, CHANNELS, MARKS, MEANT, PLACE, REACH, latents, meaning
+from models.builtin.train.draw import BETWEEN, CHANNELS, MARKS, MEANT, PLACE, REACH, SIDE, latents, meaning
 from models.builtin.train.network import Network
-from models.builtin.train.redraw import SIDE, redrawn
+from models.builtin.train.redraw import redrawn
 from models.builtin.train.scenes import Scene, draw_scene
 
 BATCH = 32

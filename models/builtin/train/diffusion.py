@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from models.builtin.train.draw import BITS, CELL, SHOWN, extent, latents
+from models.builtin.train.draw import BITS, CELL, SHOWN, SIDE, extent, latents
 from models.builtin.train.network import FAST, Network, encode, network, scheduler
 from models.builtin.train.scenes import draw_scene, with_noise_word
 from models.builtin.train.training import Training
@@ -17,7 +17,6 @@ from models.builtin.train.training import Training
 CELLS_IN_BATCH = 32 * 16 * 16  # about the same work each step, whatever the size of the pictures
 TOLD_RATE = 0.45  # share of AdamW's rate for the layers through which the UNet hears of prompt and timestep
 TEXT_RATE = 0.045  # the same for the text encoders; these layers and one of the encoders have been taught before
-SIDE = 16  # cells: 256 pixels
 OTHER_SIZES = ((32, 32), (32, 32), (32, 32), (16, 24), (24, 16), (18, 32), (32, 18), (24, 24))  # rows, columns in cells
 OTHERS_EARLY, OTHERS_LATE = 0.05, 0.15  # how often, in the first half of training and then
 FOREGROUND = 1.0  # how much more a cell of a thing counts than one of the background; more makes things too large

@@ -27,11 +27,12 @@ from models.builtin.language import KINDS, RGB
 from models.builtin.train.scenes import Scene, Thing
 
 CELL = 16  # pixels to a latent cell, each way
+SIDE = 16  # cells of a picture of 256 pixels, the usual size
 MARKS = (-1.0, 0.0, 1.0)  # of a thing of radius 1, across and down
 SLOPE = 0.5  # radii on each side of a mark
 SHOWN, COLOUR, KIND, PLACE = slice(0, 4), slice(4, 8), slice(8, 12), slice(12, 12 + 2 * len(MARKS))
 CHANNELS = PLACE.stop  # of a latent
-REACH = 1.5  # radii: farther from a thing its latents do not tell how far
+REACH = MARKS[-1] + SLOPE  # radii: farther from a thing its latents do not tell how far
 MEANT = 2 + len(KINDS) + 4 + 4 + 2  # numbers that say what a cell means
 BETWEEN = MEANT - 2  # which of them is 1 between things
 FINENESS = 4  # points in a cell, each way, of which ``SHOWN`` is the mean
@@ -150,8 +151,7 @@ def latents(scenes: Sequence[Scene], rows: int, columns: int) -> Tensor:
     found = torch.empty(len(scenes), CHANNELS, rows, columns)
     found[:, SHOWN] = avg_pool2d(_paint(scenes, FINENESS * rows, FINENESS * columns, BITS), FINENESS)
     for own, scene in zip(found, scenes, strict=True):
-        x, y = within(scene.things, rows, columns)
-        nearest = torch.hypot(x, y).argmin(dim=0)
+        x, y, nearest = around(scene, rows, columns)
         for part, words in (
             (COLOUR, [BITS[thing.colour] for thing in scene.things]),
             (KIND, [KIND_BITS[thing.kind] for thing in scene.things]),
@@ -159,6 +159,12 @@ def latents(scenes: Sequence[Scene], rows: int, columns: int) -> Tensor:
             own[part] = torch.stack(words)[nearest].permute(2, 0, 1)
         own[PLACE] = torch.cat([marked(axis.gather(0, nearest.unsqueeze(0))) for axis in (x, y)])
     return found
+
+
+def around(scene: Scene, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``within`` for the things of a scene, and which of them is nearest to each cell, (rows, columns)."""
+    x, y = within(scene.things, rows, columns)
+    return x, y, torch.hypot(x, y).argmin(dim=0)
 
 
 def marked(axis: Tensor) -> Tensor:
@@ -177,8 +183,7 @@ def meaning(scenes: Sequence[Scene], rows: int, columns: int) -> Tensor:
     """
     found = torch.empty(len(scenes), MEANT, rows, columns)
     for own, scene in zip(found, scenes, strict=True):
-        x, y = within(scene.things, rows, columns)
-        nearest = torch.hypot(x, y).argmin(dim=0)
+        x, y, nearest = around(scene, rows, columns)
         places = [(axis.gather(0, nearest.unsqueeze(0)) / REACH).clamp(-1, 1) + 1 for axis in (x, y)]
         kinds = torch.tensor([[float(thing.kind == kind) for kind in KINDS] for thing in scene.things])
         colours = torch.stack([BITS[thing.colour] / 2 + 0.5 for thing in scene.things])

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad, relu
 
-from models.builtin.train.draw import CELL, MEANT, meaning, pixels
+from models.builtin.train.draw import CELL, MEANT, SIDE, meaning, pixels
 from models.builtin.train.scenes import draw_scene
 
-SIDE = 16  # cells
 SCENES = 256  # at hand
 NEW = 2  # of these in each step: drawing them takes more time than learning from them
 KEPT = 4096  # points of each

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from models.builtin.train.draw import CELL, MARKS, PLACE, SLOPE, latents, within
+from models.builtin.train.draw import CELL, MARKS, PLACE, SIDE, SLOPE, around, latents
 from models.builtin.train.network import Network, encode, scheduler
 from models.builtin.train.scenes import Scene, draw_scene
 
-SIDE = 16  # cells
 STEPS = 20
 FIRST = (7, 12)  # of the steps, from which a scene is drawn anew: before, its thing would be somewhere else
 GUIDANCE = 7.5
@@ -59,8 +58,7 @@ def settled(scene: Scene, found: Tensor) -> Scene:
     [clean] = latents([scene], rows, columns)
     marks, ends = (given[PLACE].view(2, len(MARKS), rows, columns) for given in (found, clean))
     said = marks.sum(dim=1) * SLOPE  # in radii, across and down
-    x, y = within(scene.things, rows, columns)
-    nearest = torch.hypot(x, y).argmin(dim=0)
+    x, y, nearest = around(scene, rows, columns)
     things = []
     for index, thing in enumerate(scene.things):
         about = (nearest == index) & (torch.maximum(x[index].abs(), y[index].abs()) < ABOUT)
