@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 import threading
 from dataclasses import replace
@@ -66,6 +67,14 @@ def test_shipped_weights_come_before_made_ones(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "shapes" / "model_index.json").write_text("{}")
     monkeypatch.setattr(builtin, "SHIPPED", tmp_path)
     assert found(BUILTIN["shapes"], tmp_path / "unused") == tmp_path / "shapes"
+
+
+def test_shipped_weights_name_no_folder_of_whoever_made_them(cache_dir: Path) -> None:
+    """Diffusers writes down where a part was loaded from; a reader of the package has no such folder."""
+    files = [*builtin.folder("shapes", cache_dir=cache_dir).rglob("*.json")]
+    assert len(files) > 5
+    for file in files:
+        assert "_name_or_path" not in json.loads(file.read_text()), file
 
 
 def test_weights_are_made_once_though_many_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
