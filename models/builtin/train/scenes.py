@@ -48,7 +48,7 @@ def draw_scene(random: Random, across: float, down: float) -> Scene:
         background_named = random.random() < 0.8
         if not background_named and random.random() < 0.7:
             background = "white"  # the default of a prompt that names none
-        scene = random.choices((_one, _placed, _several, _related, _bare), (41, 16, 18, 20, 5))[0]
+        scene = random.choices((_one, _placed, _several, _related, _bare), (30, 12, 14, 39, 5))[0]
         subject, things = scene(random, across, down, background)
         if any(is_held_out(thing.kind, thing.colour, background) for thing in things):
             continue

@@ -2,7 +2,9 @@
 
 Diffusion teaches it as well, but slowly: the background is most of the picture, and for a thousand steps a network
 that starts from nothing hears of nothing else. Here linear heads, on what every layer of the UNet is told, name the
-background and the things and tell where they are; the heads are thrown away, and little is left to puzzle out.
+background, what is on the left, on the right, at the top and at the bottom, and tell where things are; the heads are
+thrown away, and little is left to puzzle out. Asked for the things in the order of the prompt instead, the UNet heard
+what was in the picture and never which was where: of two different things it drew neither.
 """
 
 from __future__ import annotations
@@ -22,8 +24,12 @@ from models.builtin.train.scenes import Scene, draw_scene, with_noise_word
 
 PEAK_RATE = 1.5e-3
 BATCH = 64
-CHOICES = (len(COLOURS), len(KINDS), len(COLOURS), len(KINDS), len(COLOURS), 3)
-"""Background; kind and colour of the first and of the last thing; how many there are."""
+STATIONS = ((-0.5, 0.0), (0.5, 0.0), (0.0, -0.5), (0.0, 0.5))
+"""Points to the left, to the right, above and below the middle; what is nearest to each is asked for."""
+CHOICES = (len(COLOURS), 3, *(len(COLOURS), len(KINDS)) * len(STATIONS))
+"""Background; how many things there are; colour and kind of the nearest thing, for each station."""
+NEITHER = 0.3  # where of two different things one is no more than this nearer to a station, it is not asked which
+ASKED_NOTHING = -100  # what torch's cross entropy ignores
 SIZE_CONDITION = torch.tensor([256.0, 256.0, 0.0, 0.0, 256.0, 256.0])
 LENGTHS = 5  # place and radius of the first thing, place of the last
 
@@ -66,21 +72,26 @@ def _condition(network: Network, pooled: Tensor) -> Tensor:
 def _loss(told: Tensor, scenes: Sequence[Scene]) -> Tensor:
     """Return cross entropy of the choices and squared error of the lengths, summed, per scene."""
     *choices, lengths = torch.split(told, [*CHOICES, LENGTHS], dim=1)
-    right, true_lengths = [], []
-    for scene in scenes:
-        first, last = scene.things[0], scene.things[-1]
-        right.append(
-            (
-                COLOURS.index(scene.background),
-                KINDS.index(first.kind),
-                COLOURS.index(first.colour),
-                KINDS.index(last.kind),
-                COLOURS.index(last.colour),
-                len(scene.things) - 1,
-            )
-        )
-        true_lengths.append((first.x, first.y, first.radius, last.x, last.y))
-    answers = torch.tensor(right).unbind(1)
-    named = [nn.functional.cross_entropy(choice, answer) for choice, answer in zip(choices, answers, strict=True)]
-    off: Tensor = (lengths - torch.tensor(true_lengths)).square().sum(1).mean()
+    answers = torch.tensor([_answers(scene) for scene in scenes]).unbind(1)
+    named = [
+        nn.functional.cross_entropy(choice, answer, reduction="sum") / (answer != ASKED_NOTHING).sum().clamp(min=1)
+        for choice, answer in zip(choices, answers, strict=True)
+    ]
+    first, last = zip(*((scene.things[0], scene.things[-1]) for scene in scenes), strict=True)
+    true = [(one.x, one.y, one.radius, other.x, other.y) for one, other in zip(first, last, strict=True)]
+    off: Tensor = (lengths - torch.tensor(true)).square().sum(1).mean()
     return torch.stack(named).sum() + 4 * off
+
+
+def _answers(scene: Scene) -> list[int]:
+    """Return the right one of each of ``CHOICES``."""
+    answers = [COLOURS.index(scene.background), len(scene.things) - 1]
+    for x, y in STATIONS:
+        far = [math.hypot(thing.x - x, thing.y - y) for thing in scene.things]
+        near = [thing for thing, distance in zip(scene.things, far, strict=True) if distance <= min(far) + NEITHER]
+        for values, names in (
+            (COLOURS, {thing.colour for thing in near}),
+            (KINDS, {thing.kind for thing in near}),
+        ):
+            answers.append(values.index(names.pop()) if len(names) == 1 else ASKED_NOTHING)
+    return answers
