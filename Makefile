@@ -28,7 +28,7 @@ export EASELD_DEVICE := cpu
 help:
 	@echo "make demo    install, then make one image and one video with the small built-in models"
 	@echo "make test    the whole suite, with a real Firestore emulator and Cloud Storage server, and coverage"
-	@echo "make model-check  200 prompts through the built-in image model, and what its pictures show"
+	@echo "make model-check  200 prompts of pictures and 28 of clips through the built-in models, and what came of them"
 	@echo "make bench   what the queue costs, against bare loops and bare writes (BENCH=quick: a glimpse)"
 	@echo "make peers   install what row d of the bench compares with; downloads, never needed otherwise"
 	@echo "make shim-bench  calls a second that the shim takes, beside runpod's own local server and bare writes"
@@ -83,7 +83,7 @@ CHAOS ?= full
 chaos: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.chaos --form $(CHAOS) $(CHAOS_OPTIONS)
 
-# Whether the built-in image model draws what the prompt says. Not all it should yet: docs/builtin-model.md.
+# Whether the built-in models draw what the prompts say: docs/builtin-model.md.
 model-check: $(DEVELOPMENT)
 	@$(BIN)/python -m models.builtin.check
 

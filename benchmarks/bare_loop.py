@@ -1,4 +1,4 @@
-"""The floor of row a: diffusers' own pipeline in a loop that throws its pictures away. Argument: our cache folder.
+"""The floor of row a: diffusers' own pipeline in a loop that throws its pictures away.
 
 Reads ``{"pictures": n, "batch": n}`` a line, answers with pictures a second.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionXLPipeline
@@ -20,7 +19,7 @@ from models import builtin
 def main() -> None:
     """Measure what is asked for until the input ends."""
     torch.set_num_threads(1)
-    folder = builtin.folder("shapes", cache_dir=Path(sys.argv[1]))
+    folder = builtin.folder("shapes")
     pipeline = StableDiffusionXLPipeline.from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, add_watermarker=False
     )

@@ -75,7 +75,7 @@ def works(*, tiny: bool, steps: int | None) -> dict[str, Work]:
     if tiny:
         small = replace(picture, width=64, height=64, steps=2)
         sdxl = replace(sdxl, build=device_models.tiny_sdxl, spec=BUILTIN["shapes"], call=small, batches=(2,))
-        short = replace(video, width=64, height=64, steps=2, frames=5)
+        short = replace(video, width=256, height=256, steps=2, frames=17)
         wan = replace(wan, build=device_models.tiny_wan, spec=BUILTIN["motion"], call=short)
     return {"sdxl": sdxl, "wan": wan}
 
@@ -121,9 +121,9 @@ def _peak(device: torch.device) -> int:
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 
-def plain(work: Work, device: torch.device, cache: Path) -> Side:
+def plain(work: Work, device: torch.device) -> Side:
     """Diffusers' own pipeline as its documentation calls it, its result thrown away."""
-    pipeline = work.build(device, cache).to(device)
+    pipeline = work.build(device).to(device)
     if not work.video:  # its weights are published in half precision, and it raises the decoder's while it decodes
         pipeline.vae.to(pipeline.unet.dtype)
     pipeline.set_progress_bar_config(disable=True)
@@ -151,14 +151,14 @@ def ours(name: str, work: Work, model: DiffusionModel, weights: int, *, items: i
     return Side(name=name, run=lambda: model.generate(call, lambda *_: None), items=items, weights=weights)
 
 
-def sides(work: Work, device: torch.device, cache: Path) -> Iterator[Side]:
+def sides(work: Work, device: torch.device) -> Iterator[Side]:
     """Every side, each with a model of its own but for the batches; loaded when it is asked for."""
-    yield plain(work, device, cache)
+    yield plain(work, device)
     for name, speed in {"ours": CHOSEN, **SETTINGS}.items():
         batches = (1, *work.batches) if name == "ours" else (1,)
         if name == "compiled" and work.batches:
             batches = (1, work.batches[-1])
-        pipeline = work.build(device, cache)
+        pipeline = work.build(device)
         weights = _weights(pipeline)
         try:
             model = work.model(spec=work.spec, pipeline=pipeline, device=device, speed=speed)
@@ -176,10 +176,10 @@ def _weights(pipeline: Any) -> int:
     return sum(number.numel() * number.element_size() for part in modules for number in part.parameters())
 
 
-def measured(work: Work, device: torch.device, cache: Path, *, until: float) -> list[Side]:
+def measured(work: Work, device: torch.device, *, until: float) -> list[Side]:
     """All sides, measured in turn until a moment of the monotonic clock."""
     found: list[Side] = []
-    for side in sides(work, device, cache):
+    for side in sides(work, device):
         found.append(side)
         if not side.trouble:
             side.measure(device)  # the first time chooses kernels, and is no measurement
@@ -239,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prepare(replace(CHOSEN, compile=Compile.REGIONAL), cache_dir=cache)
         for what, work in works(tiny=asked.tiny, steps=asked.steps).items():
             if asked.what in {what, "both"}:
-                found = measured(work, device, cache, until=time.monotonic() + asked.seconds)
+                found = measured(work, device, until=time.monotonic() + asked.seconds)
                 new = list(figures(what, found))
                 entries += new
                 print("\n".join(line(entry, video=work.video) for entry in new), flush=True)

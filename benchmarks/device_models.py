@@ -8,7 +8,6 @@ Tokenizers are the built-in models', since a prompt of any words is padded to th
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -82,7 +81,7 @@ WAN_TRANSFORMER = {  # 1,419 million
 # One layer in the place of UMT5-XXL's 24: a video's prompt is encoded once, and 11 GiB would be filled for that.
 WAN_TEXT = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_heads": 64, "num_layers": 1, "vocab_size": 256384}
 
-Build = Callable[[torch.device, Path], Any]
+Build = Callable[[torch.device], Any]
 
 
 def _on(device: torch.device, make: Callable[[], Any], dtype: torch.dtype) -> Any:
@@ -91,9 +90,9 @@ def _on(device: torch.device, make: Callable[[], Any], dtype: torch.dtype) -> An
         return make().to(dtype).eval()
 
 
-def sdxl(device: torch.device, cache: Path) -> StableDiffusionXLPipeline:
+def sdxl(device: torch.device) -> StableDiffusionXLPipeline:
     """Half precision but for the decoder, as easeld runs it; diffusers itself raises the decoder to float32."""
-    tokenizer = AutoTokenizer.from_pretrained(builtin.folder("shapes", cache_dir=cache) / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(builtin.folder("shapes") / "tokenizer")
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     half = torch.float16
     return StableDiffusionXLPipeline(
@@ -114,9 +113,9 @@ def sdxl(device: torch.device, cache: Path) -> StableDiffusionXLPipeline:
     )
 
 
-def wan(device: torch.device, cache: Path) -> WanPipeline:
+def wan(device: torch.device) -> WanPipeline:
     """bfloat16 but for the decoder, as both its authors and easeld run it."""
-    tokenizer = AutoTokenizer.from_pretrained(builtin.folder("motion", cache_dir=cache) / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(builtin.folder("motion") / "tokenizer", model_max_length=512)
     half = torch.bfloat16
     return WanPipeline(
         tokenizer=tokenizer,
@@ -129,12 +128,12 @@ def wan(device: torch.device, cache: Path) -> WanPipeline:
     )
 
 
-def tiny_sdxl(_device: torch.device, cache: Path) -> StableDiffusionXLPipeline:
+def tiny_sdxl(_device: torch.device) -> StableDiffusionXLPipeline:
     """The built-in model, to try the benchmark itself."""
-    folder = builtin.folder("shapes", cache_dir=cache)
+    folder = builtin.folder("shapes")
     return StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.float32, add_watermarker=False)
 
 
-def tiny_wan(_device: torch.device, cache: Path) -> WanPipeline:
+def tiny_wan(_device: torch.device) -> WanPipeline:
     """The built-in model of videos."""
-    return WanPipeline.from_pretrained(builtin.folder("motion", cache_dir=cache), dtype=torch.float32)
+    return WanPipeline.from_pretrained(builtin.folder("motion"), dtype=torch.float32)

@@ -1,16 +1,15 @@
-"""The floor of row e: import and load the pipeline, as few lines as that takes. Argument: our cache folder."""
+"""The floor of row e: import and load the pipeline, as few lines as that takes."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionXLPipeline
 
 from models import builtin
 
-folder = builtin.folder("shapes", cache_dir=Path(sys.argv[1]))
+folder = builtin.folder("shapes")
 pipeline = StableDiffusionXLPipeline.from_pretrained(
     folder, dtype=torch.float32, use_safetensors=True, add_watermarker=False
 ).to("cpu")

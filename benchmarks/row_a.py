@@ -24,7 +24,7 @@ def rows(parts: Parts, folder: Path) -> Iterator[Row]:
     """Batching off and by 8, on the emulator and fake-gcs-server."""
     cache = {"EASELD_CACHE": str(folder / "cache")}
     with ExitStack() as stack:
-        ask = stack.enter_context(answering("benchmarks.bare_loop", str(folder / "cache"), environment={}))
+        ask = stack.enter_context(answering("benchmarks.bare_loop", environment={}))
         sides = {f"bare-{batch}": partial(ask, {"pictures": BARE, "batch": batch}) for batch in (1, BATCH)}
         for side in sides.values():
             side()

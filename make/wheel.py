@@ -42,6 +42,8 @@ for package in daemon, models:
     assert pathlib.Path(package.__file__).is_relative_to(pathlib.Path({site_packages!r}).resolve()), package.__file__
 page = pathlib.Path(daemon.__file__).parent / "entrypoints/page/static"
 assert {{"index.html", "page.css", "page.js", "icon.svg"}} <= {{part.name for part in page.iterdir()}}, page
+for name in "shapes", "motion":
+    assert list((pathlib.Path(models.__file__).parent / "builtin" / name).rglob("*.safetensors")), name
 """
 
 

@@ -19,7 +19,7 @@ from models.errors import BadOutput, DeviceUnfit, GenerationFailed, ModelMissing
 from models.failure import first_line, is_device_lost, is_out_of_memory, too_large, translate
 from models.guidance import PerItemGuidance
 from models.ladder import Ladder, Rung
-from models.pixels import frames_from, on_grid
+from models.pixels import Size, fitted, frames_from, on_grid, stretched
 from models.prompts import heard
 from models.spec import Call, Item, Speed, Task
 from models.speed import apply
@@ -88,6 +88,7 @@ class DiffusionModel(ABC):
         # One item at a time: decoding needs the most memory of all, and on a CPU it is no slower for that.
         self._pipeline.vae.enable_slicing()
         self._make_room = make_room
+        self._only = self._only_size()
         self._rung = Rung.PLAIN
         # On a CPU there is nowhere to offload to.
         self._ladder = Ladder(tuple(Rung) if device.type != "cpu" else (Rung.PLAIN, Rung.TILED))
@@ -201,26 +202,32 @@ class DiffusionModel(ABC):
             nonlocal stopped_by
             try:
                 if call.on_look is not None:
-                    call.on_look(partial(self._forming, state["latents"]))
+                    call.on_look(partial(self._forming, call, state["latents"]))
                 on_step(index + 1, pipeline.num_timesteps)
             except Exception as error:
                 stopped_by = error
                 raise
             return {}  # nothing of the pipeline's state is replaced
 
+        spec = self._spec
+        made = self._only or Size(
+            width=on_grid(call.width, spec.size_grid),
+            height=on_grid(call.height, spec.size_grid),
+            frames=on_grid(call.frames - 1, spec.frame_grid) + 1,
+        )
         guidance = PerItemGuidance([item.guidance_scale for item in call.items], self._device)
         try:
             decoded = self._decoded(
                 **self._prompts(call, guided=guidance > 1.0),
                 guidance_scale=guidance,
                 generator=[torch.Generator("cpu").manual_seed(item.seed) for item in call.items],
-                width=on_grid(call.width, self._spec.size_grid),
-                height=on_grid(call.height, self._spec.size_grid),
-                num_frames=on_grid(call.frames - 1, self._spec.frame_grid) + 1,
+                width=made.width,
+                height=made.height,
+                num_frames=made.frames,
                 num_inference_steps=call.steps,
                 callback_on_step_end=after_step,
             )
-            videos = [frames_from(item, frames=call.frames, height=call.height, width=call.width) for item in decoded]
+            videos = [self._asked_for(call, item) for item in decoded]
         except Exception as error:
             if error is stopped_by:
                 raise
@@ -233,6 +240,14 @@ class DiffusionModel(ABC):
                 self._pipeline.maybe_free_model_hooks()
         return self._delivered(videos)
 
+    def _asked_for(self, call: Call, made: torch.Tensor) -> Frames:
+        """Turn what the pipeline made of one item, (frames, 3, height, width), into what was asked for."""
+        if self._only is None:
+            return frames_from(made, frames=call.frames, height=call.height, width=call.width)
+        made = fitted(made, height=call.height, width=call.width)
+        frames = frames_from(made, frames=min(call.frames, len(made)), height=call.height, width=call.width)
+        return stretched(frames, call.frames)
+
     def _prompts(self, call: Call, *, guided: bool) -> dict[str, torch.Tensor]:
         """The pipeline's arguments that stand for the prompts, and where it is guided for the negative ones."""
         prompts = self._texts.of([item.prompt for item in call.items], self._device)
@@ -242,13 +257,20 @@ class DiffusionModel(ABC):
             arguments |= {f"negative_{name}": part for name, part in zip(self.encodings, negative, strict=True)}
         return arguments
 
-    def _forming(self, latents: torch.Tensor) -> Sequence[Frames]:
+    def _forming(self, call: Call, latents: torch.Tensor) -> Sequence[Frames]:
         """Small pictures of what latents are becoming; of a video, its middle."""
         if latents.ndim == 5:  # (items, channels, frames, rows, columns)
             latents = latents[:, :, latents.shape[2] // 2]
+        if self._only is not None:  # too few latents to be looked at
+            with torch.no_grad():
+                return previews.shown(fitted(self._still(latents), height=call.height, width=call.width))
         if self._projection is None:
             self._projection = previews.measure(self._still, channels=latents.shape[1], device=latents.device)
         return previews.paint(latents, self._projection)
+
+    def _only_size(self) -> Size | None:
+        """Return what the pipeline makes whatever is asked for, None if it makes what is asked for."""
+        return None
 
     @abstractmethod
     def _encode(self, text: str) -> tuple[torch.Tensor, ...]:

@@ -45,8 +45,7 @@ class Keeper:
     ) -> None:
         """Load nothing yet.
 
-        ``cache_dir`` is for what is made here, built-in weights and compiled code; ``device`` is as in
-        ``models.device.choose``;
+        ``cache_dir`` is for what is made here, compiled code for one; ``device`` is as in ``models.device.choose``;
         ``threads`` bounds what torch uses of a CPU, its own choice by default;
         ``local_files_only`` forbids fetching from the hub; ``free_memory`` tells the bytes left on the device, which
         are the device's own figure by default; ``speed`` holds for every model.

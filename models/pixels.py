@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import interpolate, pad
 
 from models.errors import BadOutput
 
@@ -16,6 +19,36 @@ def on_grid(length: int, grid: int) -> int:
     264
     """
     return -(-length // grid) * grid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """What a pipeline makes in one go."""
+
+    width: int  # pixels
+    height: int  # pixels
+    frames: int
+
+
+def fitted(decoded: torch.Tensor, *, height: int, width: int) -> torch.Tensor:
+    """Make frames, (frames, 3, height made, width made), of the size asked for.
+
+    They are scaled until one side fits, and go on beyond the other as they end.
+    """
+    rows, columns = decoded.shape[2:]
+    scale = min(height / rows, width / columns)
+    rows, columns = round(rows * scale), round(columns * scale)
+    scaled = interpolate(decoded, size=(rows, columns), mode="bilinear")
+    top, left = (height - rows) // 2, (width - columns) // 2
+    edges = (left, width - columns - left, top, height - rows - top)
+    return pad(scaled, edges, mode="replicate")
+
+
+def stretched(made: NDArray[np.uint8], frames: int) -> NDArray[np.uint8]:
+    """Make ``frames`` of fewer, from the first to the last: some stand longer."""
+    when = np.arange(frames) * (len(made) - 1) / max(1, frames - 1)
+    shown: NDArray[np.uint8] = made[when.round().astype(int)]
+    return shown
 
 
 def frames_from(decoded: torch.Tensor, *, frames: int, height: int, width: int) -> NDArray[np.uint8]:

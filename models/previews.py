@@ -2,7 +2,7 @@
 
 A linear map from a latent's channels to a colour is enough to see what comes, and takes a fraction of a millisecond.
 The map is measured from the model's own decoder, once: patches of random latents are decoded, and the map that explains
-the colours best (least squares) is kept.
+the colours best (least squares) is kept. Where a model's latents are too few to be looked at, its decoder is asked.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PATCHES, CELLS = 6, 3  # patches in a row, and latent cells in a row of each: a decoder looks at its surroundings
 SAMPLES = 2
+DECODED = 64  # pixels, the longer side of a small picture that the decoder made
 
 Decode = Callable[[Tensor], Tensor]
 """From normalised latents (items, channels, rows, columns) to RGB from 0 to 1, (items, 3, rows, columns) in pixels."""
@@ -49,4 +50,15 @@ def paint(latents: Tensor, projection: Tensor) -> Sequence[Frames]:
     values = latents.float()
     values = values / values.std(dim=(1, 2, 3), keepdim=True).clamp(min=1.0)
     colours = values.permute(0, 2, 3, 1) @ projection[:-1] + projection[-1]
+    return _levels(colours)
+
+
+def shown(decoded: Tensor) -> Sequence[Frames]:
+    """Make pictures, (items, 3, height, width) from 0 to 1, small: each uint8 of the shape (rows, columns, 3)."""
+    scale = DECODED / max(decoded.shape[-2:])
+    small = torch.nn.functional.interpolate(decoded.float(), scale_factor=scale, mode="area")
+    return _levels(small.permute(0, 2, 3, 1))
+
+
+def _levels(colours: Tensor) -> Sequence[Frames]:
     return list((colours.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())

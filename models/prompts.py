@@ -1,22 +1,24 @@
-"""What a model hears of a prompt: the built-in one knows few words, and says which it did not know. No torch."""
+"""What a model hears of a prompt: the built-in ones know few words, and say which they did not know. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+from models.builtin.motions import normalise_clip
 from models.builtin.words import normalise
 from models.spec import Item, ModelSpec
 
-TAUGHT = frozenset({"shapes"})  # built-in models that were trained on the language of models.builtin
+LANGUAGES = {"shapes": normalise, "motion": normalise_clip}  # of the built-in models
 MOST_WORDS, LONGEST_WORD = 20, 30  # that a warning names, and letters of each: it stands on the client's document
 
 
 def heard(spec: ModelSpec, item: Item) -> tuple[Item, tuple[str, ...]]:
     """Return the item with the prompts that the model should get, and warnings for the client, in its words."""
-    if spec.builtin not in TAUGHT:
+    if spec.builtin not in LANGUAGES:
         return item, ()
-    prompt, negative = normalise(item.prompt), normalise(item.negative_prompt)
+    bring = LANGUAGES[spec.builtin]
+    prompt, negative = bring(item.prompt), bring(item.negative_prompt)
     warnings = [
         f"Model {spec.name} does not know these words of the {which}, and ignored them: {_listed(ignored)}"
         for which, ignored in (("prompt", prompt.ignored), ("negative prompt", negative.ignored))

@@ -9,6 +9,7 @@ import torch
 from diffusers import WanPipeline
 
 from models.diffusion import DiffusionModel
+from models.pixels import Size
 
 if TYPE_CHECKING:
     from models.spec import Frames
@@ -20,6 +21,18 @@ class Wan(DiffusionModel):
     pipeline_class = WanPipeline
     network = "transformer"
     encodings = ("prompt_embeds",)
+
+    def _only_size(self) -> Size | None:
+        """Where a token spans several latent frames, it is a whole clip, and a picture is all that it spans."""
+        frames, height, width = self._pipeline.transformer.config.patch_size
+        if frames == 1:
+            return None
+        vae = self._pipeline.vae.config
+        return Size(
+            width=width * vae.scale_factor_spatial,
+            height=height * vae.scale_factor_spatial,
+            frames=(frames - 1) * vae.scale_factor_temporal + 1,
+        )
 
     def _decoded(self, *, num_frames: int, **arguments: Any) -> torch.Tensor:
         decoded: torch.Tensor = self._pipeline(**arguments, num_frames=num_frames, output_type="pt").frames
@@ -36,7 +49,8 @@ class Wan(DiffusionModel):
         return (states,)
 
     def _most_tokens(self) -> int:
-        return 512  # what its pipeline reads unless it is told otherwise
+        most: int = min(512, self._pipeline.tokenizer.model_max_length)  # 512 is what its pipeline reads untold
+        return most
 
     def _still(self, latents: torch.Tensor) -> torch.Tensor:
         vae = self._pipeline.vae

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def folder(spec: ModelSpec, *, cache_dir: Path, local_files_only: bool, on_load: OnLoad) -> Path:
-    """Return the folder of the model's weights, fetching or making them first where they are not there yet.
+    """Return the folder of the model's weights, fetching them first where they are not there yet.
 
     Weights from the hub lie in the hub's own cache (``HF_HOME``), which other programs share; the hub's client locks
-    and renames, so that several daemons may fetch at once. ``cache_dir`` is for built-in weights made here.
+    and renames, so that several daemons may fetch at once. ``cache_dir`` holds our notes of what is whole.
 
     Raises:
         ModelMissing: they are not to be had, with what to do.
     """
     if spec.builtin is not None:
-        return builtin.folder(spec.builtin, cache_dir=cache_dir)
+        return builtin.folder(spec.builtin)
     if spec.path is not None:
         if not (spec.path / "model_index.json").is_file():
             raise ModelMissing(

@@ -1,7 +1,8 @@
-"""``python -m models.builtin.check``: does the built-in model draw what prompts say?
+"""``python -m models.builtin.check``: do the built-in models draw what prompts say?
 
 It draws held-out prompts, whose combinations of shape, colour and background training never showed, through the code
-that serves every model, reads the pictures back, and prints one line. The exit status is 1 where the line is too low.
+that serves every model, reads pictures and clips back, and prints one line. The exit status is 1 where the line is too
+low.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from models.builtin.language import COLOURS, KINDS, PLACES, PLURALS, is_held_out
+from models.builtin.language import COLOURS, KINDS, MOTIONS, PLACES, PLURALS, ROUND, is_held_out
+from models.builtin.moving import motion_of
 from models.builtin.reading import Reading, read_picture
 from models.catalog import BUILTIN
 from models.keeper import Keeper
@@ -25,8 +27,11 @@ from models.spec import Call, Item, ModelSpec
 if TYPE_CHECKING:
     from models.spec import Frames
 
-LEAST = {"colour": 0.95, "background": 0.95, "shape": 0.85}  # shares of right pictures that pass
+LEAST = {"colour": 0.95, "background": 0.95, "shape": 0.85, "motion": 0.85}  # shares of right ones that pass
+OF_PICTURES = ("colour", "background", "shape")
 BATCH = 8
+CLIPS = 28  # four of each motion
+FRAMES = 17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +42,7 @@ class Case:
     seed: int
     background: str
     things: tuple[tuple[str, str], ...]  # kind and colour; of a relation the first is the more to the left or the top
+    motion: str = ""  # of a clip's one thing
     place: str = ""  # of a single thing, or the direction in which ``things`` are in order: "right" or "bottom"
 
 
@@ -55,6 +61,21 @@ def cases(number: int) -> list[Case]:
     random = Random("held out")
     makers = (_single, _single, _single, _single, _single, _single, _placed, _counted, _counted, _paired)
     return [makers[index % len(makers)](random, 1_000_000 + index) for index in range(number)]
+
+
+def clip_cases(number: int) -> list[Case]:
+    """Return held-out prompts of clips, always the same, of all motions in turn."""
+    random = Random("held out clips")
+    found: list[Case] = []
+    while len(found) < number:
+        motion = MOTIONS[len(found) % len(MOTIONS)]
+        kind, colour, ground = _combination(random)
+        if motion == "spinning" and kind in ROUND:
+            continue
+        prompt = f"{_named(colour, kind)} {motion} on {_named(ground)} background"
+        case = Case(prompt=prompt, seed=2_000_000 + len(found), background=ground, things=((kind, colour),))
+        found.append(replace(case, motion=motion))
+    return found
 
 
 def _combination(random: Random, background: str | None = None) -> tuple[str, str, str]:
@@ -121,6 +142,12 @@ def judge(case: Case, reading: Reading) -> Verdict:
     )
 
 
+def is_right_clip(case: Case, clip: Frames) -> bool:
+    """Say whether a clip, (frames, height, width, 3), begins with what it should show and has the motion."""
+    first = judge(case, read_picture(clip[0]))
+    return motion_of(clip) == case.motion and first.colour and first.background and first.shape
+
+
 def _is_in_place(case: Case, reading: Reading) -> bool:
     if not case.place:
         return True
@@ -133,13 +160,14 @@ def _is_in_place(case: Case, reading: Reading) -> bool:
     return [region.colour for region in in_order] == [colour for _, colour in case.things]
 
 
-def draw(spec: ModelSpec, items: Sequence[Item], *, side: int, steps: int) -> list[Frames]:
+def draw(spec: ModelSpec, items: Sequence[Item], *, side: int, steps: int, frames: int = 1) -> list[Frames]:
     """Draw the items through the keeper, as the daemon does, in batches."""
     pictures: list[Frames] = []
     with tempfile.TemporaryDirectory() as folder:
         keeper = Keeper(cache_dir=Path(folder))
         for first in range(0, len(items), BATCH):
-            call = Call(width=side, height=side, steps=steps, items=tuple(items[first : first + BATCH]))
+            batch = tuple(items[first : first + BATCH])
+            call = Call(width=side, height=side, steps=steps, frames=frames, items=batch)
             pictures.extend(keeper.resident(spec, lambda _: None).generate(call, lambda *_: None))
         keeper.close()
     return pictures
@@ -148,34 +176,62 @@ def draw(spec: ModelSpec, items: Sequence[Item], *, side: int, steps: int) -> li
 def main() -> int:
     """Draw, read, print one line, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m models.builtin.check", description=__doc__)
-    parser.add_argument("--folder", type=Path, help="weights in diffusers' layout, in place of the shipped ones")
-    parser.add_argument("--number", type=int, default=200, help="of prompts")
+    parser.add_argument("--only", choices=("pictures", "clips"))
+    parser.add_argument("--folder", type=Path, help="weights of pictures, in diffusers' layout, not the shipped ones")
+    parser.add_argument("--clips-folder", type=Path, help="the same of clips")
+    parser.add_argument("--number", type=int, default=200, help="of prompts of pictures")
     parser.add_argument("--side", type=int, default=256, help="of the pictures, in pixels")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=7.5)
-    parser.add_argument("--verbose", action="store_true", help="name each wrong picture")
+    parser.add_argument("--guidance", type=float, default=7.5, help="of pictures; clips have the contract's 5")
+    parser.add_argument("--verbose", action="store_true", help="name each wrong picture and clip")
     arguments = parser.parse_args()
-    spec = BUILTIN["shapes"]
-    if arguments.folder is not None:
-        spec = replace(spec, builtin=None, path=arguments.folder)
+    told: list[str] = []
+    shares = {} if arguments.only == "clips" else _pictures(arguments, told)
+    shares |= {} if arguments.only == "pictures" else _clips(arguments, told)
+    if arguments.verbose:
+        sys.stdout.writelines(f"{line}\n" for line in told)
+    said = " ".join(f"{name}={share:.0%}" for name, share in shares.items())
+    sys.stdout.write(f"builtin: {said}\n")
+    return 0 if all(shares[name] >= least for name, least in LEAST.items() if name in shares) else 1
+
+
+def _pictures(arguments: argparse.Namespace, told: list[str]) -> dict[str, float]:
     wanted = cases(arguments.number)
-    items = [
-        Item(prompt=case.prompt, negative_prompt="", seed=case.seed, guidance_scale=arguments.guidance)
-        for case in wanted
-    ]
-    pictures = draw(spec, items, side=arguments.side, steps=arguments.steps)
+    pictures = draw(
+        _weights("shapes", arguments.folder),
+        _items(wanted, arguments.guidance),
+        side=arguments.side,
+        steps=arguments.steps,
+    )
     readings = [read_picture(picture) for picture in pictures]
     verdicts = [judge(case, reading) for case, reading in zip(wanted, readings, strict=True)]
-    write = sys.stdout.write
-    if arguments.verbose:
-        for case, reading, verdict in zip(wanted, readings, verdicts, strict=True):
-            if not (verdict.colour and verdict.background and verdict.shape and verdict.place):
-                seen = ", ".join(f"{region.colour} {region.kind}" for region in reading.regions)
-                write(f"{case.prompt} (seed {case.seed}): {seen or 'nothing'} on {reading.background}\n")
-        write(f"place={sum(verdict.place for verdict in verdicts) / len(verdicts):.0%}\n")
-    shares = {name: sum(getattr(verdict, name) for verdict in verdicts) / len(verdicts) for name in LEAST}
-    write("builtin: " + " ".join(f"{name}={share:.0%}" for name, share in shares.items()) + " motion=none\n")
-    return 0 if all(shares[name] >= least for name, least in LEAST.items()) else 1
+    for case, reading, verdict in zip(wanted, readings, verdicts, strict=True):
+        if not (verdict.colour and verdict.background and verdict.shape and verdict.place):
+            seen = ", ".join(f"{region.colour} {region.kind}" for region in reading.regions)
+            told.append(f"{case.prompt} (seed {case.seed}): {seen or 'nothing'} on {reading.background}")
+    told.append(f"place={sum(verdict.place for verdict in verdicts) / len(verdicts):.0%}")
+    return {name: sum(getattr(verdict, name) for verdict in verdicts) / len(verdicts) for name in OF_PICTURES}
+
+
+def _clips(arguments: argparse.Namespace, told: list[str]) -> dict[str, float]:
+    wanted = clip_cases(CLIPS)
+    spec = _weights("motion", arguments.clips_folder)
+    clips = draw(spec, _items(wanted, 5.0), side=256, steps=arguments.steps, frames=FRAMES)
+    right = [is_right_clip(case, clip) for case, clip in zip(wanted, clips, strict=True)]
+    told += [
+        f"{case.prompt} (seed {case.seed}): {motion_of(clip)}"
+        for case, clip, is_right in zip(wanted, clips, right, strict=True)
+        if not is_right
+    ]
+    return {"motion": sum(right) / len(right)}
+
+
+def _weights(name: str, folder: Path | None) -> ModelSpec:
+    return BUILTIN[name] if folder is None else replace(BUILTIN[name], builtin=None, path=folder)
+
+
+def _items(wanted: Iterable[Case], guidance: float) -> list[Item]:
+    return [Item(prompt=case.prompt, negative_prompt="", seed=case.seed, guidance_scale=guidance) for case in wanted]
 
 
 if __name__ == "__main__":

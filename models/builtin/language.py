@@ -1,4 +1,4 @@
-"""The language of the built-in image model: the words that it was trained on, as data. Pure: standard library only."""
+"""The language of the built-in models: the words that they were trained on, as data. Pure: standard library only."""
 
 from __future__ import annotations
 
@@ -27,8 +27,21 @@ GLUE = ("a", "an", "one", "on", "the", "at", "to", "of", "with", "and", "in", "b
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every word of the training language, once, in a fixed order: the tokenizer is built from it."""
+    """Every word of the language of pictures, once, in a fixed order: the tokenizer is built from it."""
     words = (*GLUE, *SIZES, *COUNTS, *COLOURS, *KINDS, *PLURALS.values(), *PLACES, "above", "below")
+    return tuple(dict.fromkeys(words))
+
+
+MOTIONS = (*(f"moving {way}" for way in ("right", "left", "up", "down")), "growing", "shrinking", "spinning")
+"""What a clip shows a shape do."""
+
+
+ROUND = ("circle", "ring")  # nobody sees them spin
+
+
+def clip_vocabulary() -> tuple[str, ...]:
+    """Every word of the language of clips, once: "a red star spinning on a blue background"."""
+    words = ("a", "an", "on", "background", "shape", *COLOURS, *KINDS, *" ".join(MOTIONS).split())
     return tuple(dict.fromkeys(words))
 
 

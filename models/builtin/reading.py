@@ -51,12 +51,7 @@ def read_picture(picture: NDArray[np.uint8]) -> Reading:
     """Read an RGB picture, (height, width, 3)."""
     height, width = picture.shape[:2]
     named = _nearest_names(picture)
-    band = max(2, min(height, width) // 40)
-    rim = np.ones((height, width), dtype=bool)
-    rim[band:-band, band:-band] = False
-    background = NAMES[np.bincount(named[rim], minlength=len(NAMES)).argmax()]
-    ground = np.median(picture[rim & (named == NAMES.index(background))].astype(np.float64), axis=0)
-    stands_out = np.linalg.norm(picture.astype(np.float64) - ground, axis=-1) > OFF_BACKGROUND
+    background, stands_out = _foreground(picture, named)
     regions = []
     for region in connected(stands_out):
         share = float(region.mean())
@@ -75,6 +70,21 @@ def read_picture(picture: NDArray[np.uint8]) -> Reading:
             )
         )
     return Reading(background=background, regions=tuple(sorted(regions, key=lambda region: -region.share)))
+
+
+def foreground(picture: NDArray[np.uint8]) -> Mask:
+    """Return the pixels of an RGB picture, (height, width, 3), that stand out from its background."""
+    return _foreground(picture, _nearest_names(picture))[1]
+
+
+def _foreground(picture: NDArray[np.uint8], named: NDArray[np.intp]) -> tuple[str, Mask]:
+    height, width = picture.shape[:2]
+    band = max(2, min(height, width) // 40)
+    rim = np.ones((height, width), dtype=bool)
+    rim[band:-band, band:-band] = False
+    background = NAMES[np.bincount(named[rim], minlength=len(NAMES)).argmax()]
+    ground = np.median(picture[rim & (named == NAMES.index(background))].astype(np.float64), axis=0)
+    return background, np.linalg.norm(picture.astype(np.float64) - ground, axis=-1) > OFF_BACKGROUND
 
 
 def _nearest_names(picture: NDArray[np.uint8]) -> NDArray[np.intp]:

@@ -1,7 +1,8 @@
-"""The words that the built-in image model knows, and what becomes of those it does not. Pure: no torch.
+"""The words that the built-in models know, and what becomes of those they do not. Pure: no torch.
 
-The model was trained on a small language (``models.builtin.language``): shapes, colours, sizes, counts, places and a
-background. ``normalise`` brings a free prompt as near to it as it can be brought, and says which words it left out.
+The image model was trained on a small language (``models.builtin.language``): shapes, colours, sizes, counts, places
+and a background. ``normalise`` brings a free prompt as near to it as it can be brought, and says which words it left
+out.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ class Normalised:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Thing:
+class Thing:
+    """What a prompt says of one shape, or of several alike."""
+
     kind: str = ""
     colour: str = ""
     size: str = ""
@@ -100,13 +103,14 @@ def normalise(prompt: str) -> Normalised:
     Words of a known meaning are replaced by the word that the model knows, misspelled ones by the nearest, and others
     are left out. More than two things, and a count of one thing among two, are beyond the language and left out too.
     """
-    reader = _Reader()
-    for word, meaning in _meanings(prompt):
+    reader = Reader()
+    for word, meaning in meanings(prompt):
         reader.read(word, meaning)
+    reader.close()
     return reader.finish()
 
 
-def _meanings(prompt: str) -> Iterator[tuple[str, str | None]]:
+def meanings(prompt: str) -> Iterator[tuple[str, str | None]]:
     """Yield the words of a prompt with the known word that each means, None if there is none."""
     letters = unicodedata.normalize("NFKD", prompt.lower())
     plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
@@ -126,29 +130,29 @@ def _meanings(prompt: str) -> Iterator[tuple[str, str | None]]:
             yield word, MEANINGS[near[0]] if near else None
 
 
-class _Reader:
+class Reader:
     """Reads meanings one by one into things, the relation between them, and a background."""
 
     def __init__(self) -> None:
-        self._things: list[_Thing] = []
-        self._thing = _Thing()
+        self.things: list[Thing] = []
+        self._thing = Thing()
         self._place = ""  # said before the thing it is about
         self._relation = "and"
-        self._background = ""
+        self.background = ""
         self._apart = False  # a word has set what follows apart from the thing before
         self._on = False  # the words since "on" may yet turn out to name the background
         self._ground_said = False  # "background" came before its colour
-        self._ignored: list[str] = []
+        self.ignored: list[str] = []
 
     def read(self, word: str, meaning: str | None) -> None:
         """Take in the next word."""
         if meaning is None:
-            self._ignored.append(word)
+            self.ignored.append(word)
         elif meaning in KINDS or meaning == SHAPE:
             self._set(word, kind=meaning)
             if word[:-1] in MEANINGS and word.endswith("s") and not self._thing.count:
                 self._set(word, count="two")
-            self._close()
+            self.close()
         elif meaning in COLOURS:
             self._colour(word, meaning)
         elif meaning in SIZES:
@@ -161,10 +165,10 @@ class _Reader:
             self._join(meaning)
 
     def _colour(self, word: str, colour: str) -> None:
-        if self._ground_said and not self._background:
-            self._background, self._ground_said = colour, False
+        if self._ground_said and not self.background:
+            self.background, self._ground_said = colour, False
         elif self._thing.colour:
-            self._ignored.append(word)
+            self.ignored.append(word)
         else:
             self._set(word, colour=colour)
 
@@ -173,30 +177,29 @@ class _Reader:
         if meaning == "background":
             self._ground()
             return
-        self._close()
+        self.close()
         if meaning == "on":
             self._on = True
         elif meaning != ",":
             self._apart = True
-            if self._things and meaning != "and":
+            if self.things and meaning != "and":
                 self._relation = meaning
 
     def finish(self) -> Normalised:
         """Return what was read."""
-        self._close()
-        kept, rest = self._things[:MOST_THINGS], self._things[MOST_THINGS:]
-        ignored = self._ignored + [word for thing in rest for word in thing.said]
+        kept, rest = self.things[:MOST_THINGS], self.things[MOST_THINGS:]
+        ignored = self.ignored + [word for thing in rest for word in thing.said]
         if len(kept) == MOST_THINGS:
             kept = [self._uncounted(thing, ignored) for thing in kept]
-        if not kept and not self._background:
+        if not kept and not self.background:
             return Normalised(prompt="", ignored=tuple(ignored))
-        parts = [_phrase(thing) for thing in kept] or ["a shape"]
+        parts = [phrase(thing) for thing in kept] or ["a shape"]
         subject = f" {self._related(kept)} ".join(parts)
         if len(kept) == 1 and kept[0].place:
             place = kept[0].place
             subject += f" on the {place}" if place in ("left", "right") else f" at the {place}"
-        if self._background:
-            subject += f" on {_article(self._background)} {self._background} background"
+        if self.background:
+            subject += f" on {article(self.background)} {self.background} background"
         return Normalised(prompt=subject, ignored=tuple(ignored))
 
     def _set(self, word: str, *, kind: str = "", colour: str = "", size: str = "", count: str = "") -> None:
@@ -213,26 +216,26 @@ class _Reader:
     def _put(self, place: str) -> None:
         """Give the place to the thing just named, or keep it for the first one."""
         self._on = False
-        self._close()
-        if self._things and not self._things[-1].place:
-            self._things[-1] = replace(self._things[-1], place=place)
+        self.close()
+        if self.things and not self.things[-1].place:
+            self.things[-1] = replace(self.things[-1], place=place)
         else:
             self._place = place
 
     def _ground(self) -> None:
         if self._thing.colour and not self._thing.kind:
-            self._background, self._thing, self._on = self._thing.colour, _Thing(), False
-        elif not self._background:
+            self.background, self._thing, self._on = self._thing.colour, Thing(), False
+        elif not self.background:
             self._ground_said = True
 
-    def _close(self) -> None:
+    def close(self) -> None:
         """End the thing under way, which is the background if it is only a colour that came after "on"."""
         thing = self._thing
-        if thing and self._on and not thing.kind and thing.colour and not self._background and self._things:
-            self._background = thing.colour
-        elif (thing or thing.count) and self._things and not (thing.kind or self._apart) and self._lacks(thing):
-            last = self._things[-1]
-            self._things[-1] = replace(
+        if thing and self._on and not thing.kind and thing.colour and not self.background and self.things:
+            self.background = thing.colour
+        elif (thing or thing.count) and self.things and not (thing.kind or self._apart) and self._lacks(thing):
+            last = self.things[-1]
+            self.things[-1] = replace(
                 last,
                 colour=last.colour or thing.colour,
                 size=last.size or thing.size,
@@ -240,22 +243,22 @@ class _Reader:
                 said=last.said + thing.said,
             )
         elif thing:
-            self._things.append(replace(thing, kind=thing.kind or SHAPE, place=self._place))
+            self.things.append(replace(thing, kind=thing.kind or SHAPE, place=self._place))
             self._place = ""
         else:
             return  # nothing between two words that close
-        self._thing, self._on, self._apart = _Thing(), False, False
+        self._thing, self._on, self._apart = Thing(), False, False
 
-    def _lacks(self, thing: _Thing) -> bool:
+    def _lacks(self, thing: Thing) -> bool:
         """Say whether a description without a noun fits what the thing before has left open: "the star is red"."""
-        last = self._things[-1]
+        last = self.things[-1]
         return not (
             (last.colour and thing.colour)
             or (last.size and thing.size)
             or (last.count and thing.count and last.count != thing.count)
         )
 
-    def _related(self, things: list[_Thing]) -> str:
+    def _related(self, things: list[Thing]) -> str:
         """Return the relation between two things, which their places can tell as well: left and right, say."""
         places = tuple(thing.place for thing in things)
         if self._relation != "and" or not any(places):
@@ -265,17 +268,19 @@ class _Reader:
         return "right of" if {"left", "right"} & set(places) else "below"
 
     @staticmethod
-    def _uncounted(thing: _Thing, ignored: list[str]) -> _Thing:
+    def _uncounted(thing: Thing, ignored: list[str]) -> Thing:
         if thing.count:
             ignored.extend(word for word in thing.said if MEANINGS.get(word) == thing.count)
         return replace(thing, count="")
 
 
-def _article(word: str) -> str:
+def article(word: str) -> str:
+    """Return "a" or "an"."""
     return "an" if word[0] in "aeiou" else "a"
 
 
-def _phrase(thing: _Thing) -> str:
+def phrase(thing: Thing) -> str:
+    """Name a thing, without its place."""
     noun = {**PLURALS, SHAPE: "shapes"}[thing.kind] if thing.count else thing.kind
     words = " ".join(word for word in (thing.count, thing.size, thing.colour, noun) if word)
-    return words if thing.count else f"{_article(words)} {words}"
+    return words if thing.count else f"{article(words)} {words}"

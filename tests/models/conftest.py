@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import builtin
 from models.catalog import BUILTIN
 from models.diffusion import DiffusionModel
 from models.keeper import Keeper
+from models.spec import ModelSpec
+from tests.parts.random_weights import save
 
 Load = Callable[[str], DiffusionModel]
 
@@ -25,29 +26,39 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the built-in weights are made, once for the session."""
+    """The workers' cache, and where random weights are made, once for the session."""
     return tmp_path_factory.mktemp("weights")
 
 
 @pytest.fixture(scope="session")
 def random_weights(cache_dir: Path) -> Callable[[str], Path]:
-    """Return the folder of a built-in model's random weights, whether or not trained ones are shipped."""
+    """Return the folder of a model of the same class as a built-in one, with random weights."""
 
     def folder(name: str) -> Path:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(builtin, "SHIPPED", cache_dir / "nothing")
-            return builtin.folder(name, cache_dir=cache_dir)
+        made = cache_dir / f"{name}-random"
+        if not (made / "model_index.json").exists():
+            save(name, made)
+        return made
 
     return folder
 
 
 @pytest.fixture(scope="session")
-def load(cache_dir: Path, random_weights: Callable[[str], Path]) -> Load:
-    """Load a built-in model anew, on the CPU, with random weights."""
+def random_spec(random_weights: Callable[[str], Path]) -> Callable[[str], ModelSpec]:
+    """Return the entry of such a model."""
+
+    def spec(name: str) -> ModelSpec:
+        return replace(BUILTIN[name], builtin=None, path=random_weights(name))
+
+    return spec
+
+
+@pytest.fixture(scope="session")
+def load(cache_dir: Path, random_spec: Callable[[str], ModelSpec]) -> Load:
+    """Load a model with random weights anew, on the CPU."""
 
     def loaded(name: str) -> DiffusionModel:
-        spec = replace(BUILTIN[name], builtin=None, path=random_weights(name))
-        resident = Keeper(cache_dir=cache_dir, device="cpu").resident(spec, lambda what: None)
+        resident = Keeper(cache_dir=cache_dir, device="cpu").resident(random_spec(name), lambda what: None)
         assert isinstance(resident, DiffusionModel)
         return resident
 
@@ -56,13 +67,13 @@ def load(cache_dir: Path, random_weights: Callable[[str], Path]) -> Load:
 
 @pytest.fixture(scope="session")
 def image_model(load: Load) -> DiffusionModel:
-    """The built-in model of pictures."""
+    """A model of pictures."""
     return load("shapes")
 
 
 @pytest.fixture(scope="session")
 def video_model(load: Load) -> DiffusionModel:
-    """The built-in model of videos."""
+    """A model of videos."""
     return load("motion")
 
 

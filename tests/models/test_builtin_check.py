@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from models.builtin.check import cases, judge
-from models.builtin.language import COLOURS, KINDS, RGB, is_held_out
+from models.builtin.check import CLIPS, cases, clip_cases, is_right_clip, judge
+from models.builtin.language import COLOURS, KINDS, MOTIONS, RGB, ROUND, is_held_out
 from models.builtin.reading import read_picture
 
 if TYPE_CHECKING:
@@ -119,3 +120,29 @@ def test_the_prompts_are_held_out_and_always_the_same() -> None:
     assert wanted == cases(200)
     assert all(is_held_out(kind, colour, case.background) for case in wanted for kind, colour in case.things)
     assert len({case.seed for case in wanted}) == 200
+
+
+def test_prompts_of_clips_are_held_out_and_cover_every_motion() -> None:
+    """As often each, and nothing round spins."""
+    wanted = clip_cases(CLIPS)
+    assert wanted == clip_cases(CLIPS)
+    assert Counter(case.motion for case in wanted) == dict.fromkeys(MOTIONS, CLIPS // len(MOTIONS))
+    for case in wanted:
+        ((kind, colour),) = case.things
+        assert is_held_out(kind, colour, case.background)
+        assert case.motion != "spinning" or kind not in ROUND
+
+
+def test_a_clip_passes_by_its_motion_and_by_what_moves() -> None:
+    """Standing still, moving elsewhere, and another shape do not."""
+    case = next(case for case in clip_cases(CLIPS) if case.motion == "moving right")
+    ((kind, colour),) = case.things
+    other = "square" if kind != "square" else "heart"
+
+    def clip(kind: str, *places: float) -> Frames:
+        return np.stack([paint(case.background, (kind, colour, x, 128, 40)) for x in places])
+
+    assert is_right_clip(case, clip(kind, 80, 130, 180))
+    assert not is_right_clip(case, clip(kind, 130, 130, 130))
+    assert not is_right_clip(case, clip(kind, 180, 130, 80))
+    assert not is_right_clip(case, clip(other, 80, 130, 180))

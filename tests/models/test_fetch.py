@@ -21,12 +21,11 @@ Pull = Callable[[], Path]
 
 
 @pytest.fixture
-def hub(cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub that has the small built-in video model, and a cache of its own."""
+def hub(random_weights: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub that has a small video model, and a cache of its own."""
     from huggingface_hub import constants, hf_api
 
-    folder = weights.folder(BUILTIN["motion"], cache_dir=cache_dir, local_files_only=True, on_load=lambda _: None)
-    with hub_of(folder) as hub:
+    with hub_of(random_weights("motion")) as hub:
         for name, value in {
             "HF_HUB_OFFLINE": False,
             "HF_HUB_DISABLE_XET": True,

@@ -21,8 +21,15 @@ def test_the_builtin_model_gets_its_own_language_and_the_client_hears_what_it_le
     )
 
 
+def test_the_builtin_video_model_has_a_language_of_its_own() -> None:
+    """With motions, and without what its clips never show."""
+    told, warnings = heard(BUILTIN["motion"], item(prompt="a tiny crimson disc flies to the right"))
+    assert told.prompt == "a red circle moving right"
+    assert warnings == ("Model motion does not know these words of the prompt, and ignored them: tiny",)
+
+
 def test_other_models_get_prompts_as_they_are() -> None:
-    """Nobody but the built-in model knows so few words."""
+    """Nobody but the built-in models know so few words."""
     asked = item(prompt="a crimson disc riding a dragon")
     for spec in (BUILTIN["sdxl"], replace(BUILTIN["shapes"], builtin=None, path=None)):
         assert heard(spec, asked) == (asked, ())

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,11 @@ from torch._dynamo.testing import CompileCounter
 
 import models.attention
 import models.speed
-from models.catalog import BUILTIN
 from models.diffusion import DiffusionModel
 from models.encoded import Encoded
 from models.errors import DeviceUnfit
 from models.keeper import Keeper
-from models.spec import Attention, Call, Compile, Speed
+from models.spec import Attention, Call, Compile, ModelSpec, Speed
 from models.speed import apply
 from tests.models.calls import call, ignore, item
 
@@ -38,13 +36,12 @@ Fast = Callable[..., DiffusionModel]
 
 
 @pytest.fixture
-def fast(cache_dir: Path, random_weights: Callable[[str], Path]) -> Fast:
+def fast(cache_dir: Path, random_spec: Callable[[str], ModelSpec]) -> Fast:
     """Load a model with settings of speed."""
 
     def loaded(name: str, told: list[str] | None = None, **settings: Any) -> DiffusionModel:
-        spec = replace(BUILTIN[name], builtin=None, path=random_weights(name))
         keeper = Keeper(cache_dir=cache_dir, device="cpu", speed=Speed(**settings))
-        resident = keeper.resident(spec, (told if told is not None else []).append)
+        resident = keeper.resident(random_spec(name), (told if told is not None else []).append)
         assert isinstance(resident, DiffusionModel)
         return resident
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.builtin.language import vocabulary
-from models.builtin.train import cells, decoding, diffusion, draw
+from models.builtin.language import COLOURS, KINDS, vocabulary
+from models.builtin.train import cells, decoding, diffusion, draw, understanding
 from models.builtin.train.diffusion import DiffusionTraining
 from models.builtin.train.muon import Muon
 from models.builtin.train.network import decoder, network, tokenizer
@@ -173,3 +173,23 @@ def test_a_scene_settles_where_its_latents_have_it() -> None:
 def _moved(thing: Thing) -> Thing:
     off = 0.1 * thing.radius
     return replace(thing, x=thing.x + off, y=thing.y - off, radius=thing.radius + off)
+
+
+def test_the_text_encoder_is_asked_what_is_where() -> None:
+    """Of things side by side for left and right, of one above another for top and bottom, of one for all four."""
+    star = Thing(kind="star", colour="red", x=-0.5, y=0.0, radius=0.4)
+    ring = Thing(kind="ring", colour="blue", x=0.5, y=0.0, radius=0.4)
+    shapes, colours = [KINDS.index(kind) for kind in ("star", "ring")], [COLOURS.index(one) for one in ("red", "blue")]
+    first, second = ([colour, kind] for colour, kind in zip(colours, shapes, strict=True))
+    nothing = [understanding.ASKED_NOTHING] * 2
+    upright = replace(star, x=0.0, y=0.5), replace(ring, x=0.0, y=-0.5)
+    for things, where in (
+        ((star, ring), [first, second, nothing, nothing]),
+        ((ring, star), [first, second, nothing, nothing]),
+        (upright, [nothing, nothing, second, first]),
+        ((star,), [first] * 4),
+        ((star, replace(star, x=0.5)), [first] * 4),
+    ):
+        answers = understanding._answers(Scene(prompt="", background="white", things=things))
+        assert answers[:2] == [COLOURS.index("white"), len(things) - 1]
+        assert answers[2:] == [answer for station in where for answer in station]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,62 +52,13 @@ def test_an_unknown_built_in_model_is_missing(tmp_path: Path) -> None:
         found(sdxl(builtin="cubes"), tmp_path)
 
 
-def test_a_cache_that_cannot_be_written_makes_the_model_missing(tmp_path: Path) -> None:
-    """The message names the folder and the reason."""
-    in_the_way = tmp_path / "cache"
-    in_the_way.write_text("a file")
-    with pytest.raises(ModelMissing, match=f"{in_the_way}: (File exists|Not a directory)"):
-        found(BUILTIN["motion"], in_the_way)
-
-
-def test_shipped_weights_come_before_made_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder in the package that holds a model is the model."""
-    (tmp_path / "shapes").mkdir()
-    (tmp_path / "shapes" / "model_index.json").write_text("{}")
-    monkeypatch.setattr(builtin, "SHIPPED", tmp_path)
-    assert found(BUILTIN["shapes"], tmp_path / "unused") == tmp_path / "shapes"
-
-
-def test_shipped_weights_name_no_folder_of_whoever_made_them(cache_dir: Path) -> None:
+@pytest.mark.parametrize("name", builtin.NAMES)
+def test_shipped_weights_name_no_folder_of_whoever_made_them(name: str) -> None:
     """Diffusers writes down where a part was loaded from; a reader of the package has no such folder."""
-    files = [*builtin.folder("shapes", cache_dir=cache_dir).rglob("*.json")]
+    files = [*builtin.folder(name).rglob("*.json")]
     assert len(files) > 5
     for file in files:
         assert "_name_or_path" not in json.loads(file.read_text()), file
-
-
-def test_weights_are_made_once_though_many_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under a lock, over what a killed maker left; nobody sees a folder that is not complete."""
-    from models.builtin import random_weights
-
-    made: list[str] = []
-    save = random_weights.save
-
-    def counted(name: str, folder: Path) -> None:
-        made.append(name)
-        save(name, folder)
-
-    monkeypatch.setattr(random_weights, "save", counted)
-    (tmp_path / ".motion-random-1.partial").mkdir()
-    folders: list[Path] = []
-    threads = [threading.Thread(target=lambda: folders.append(found(BUILTIN["motion"], tmp_path))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert made == ["motion"]
-    assert len(folders) == 4
-    assert set(folders) == {tmp_path / "motion-random-1"}
-    assert (folders[0] / "model_index.json").is_file()
-
-
-def test_made_weights_are_the_same_everywhere(cache_dir: Path, tmp_path: Path) -> None:
-    """Byte for byte, so that a demo shows the same on every machine with the same versions."""
-    once, twice = (
-        {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.safetensors")}
-        for folder in (found(BUILTIN["motion"], cache_dir), found(BUILTIN["motion"], tmp_path))
-    )
-    assert once == twice
 
 
 def test_parameters_are_counted_from_the_files_heads(cache_dir: Path) -> None:

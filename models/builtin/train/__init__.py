@@ -1,1 +1,1 @@
-"""Training of the built-in image model on procedurally drawn pictures: ``python -m models.builtin.train``."""
+"""Training of the built-in models on drawn pictures: ``python -m models.builtin.train``, and ``….train.video``."""

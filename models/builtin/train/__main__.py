@@ -43,7 +43,8 @@ def main() -> None:
     if arguments.only != "diffusion":
         vae, seconds = decoder(), arguments.decoder_minutes * 60
         train_decoder(vae, training.averaged, words, seed=arguments.seed, seconds=seconds, report=say)
-        pipeline(training.averaged, words, vae).to(torch.float16).save_pretrained(arguments.out / "shapes")
+        fresh = tokenizer(vocabulary())  # the other one would be saved with how it was used last
+        pipeline(training.averaged, fresh, vae).to(torch.float16).save_pretrained(arguments.out / "shapes")
 
 
 def say(part: str, step: int, seconds: float, loss: float) -> None:

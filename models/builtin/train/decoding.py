@@ -24,7 +24,7 @@ from models.builtin.train.network import Network
 from models.builtin.train.points import TRIANGLE, PointExamples, Pointwise, convolutions
 
 CELLS_SHARE = 0.7  # of the time
-MATRIX_RATE = {"cells": 0.02, "points": 0.03}  # of Muon
+CELLS_RATE, POINTS_RATE = 0.02, 0.03  # of Muon
 PEAK_RATE = 3e-3  # of AdamW, for what only adds
 WARM_UP = 50  # steps
 
@@ -44,6 +44,7 @@ def train_decoder(
         pointwise.parameters(),
         lambda: point_examples.loss(pointwise),
         part="points",
+        rate=POINTS_RATE,
         seconds=(1 - CELLS_SHARE) * seconds,
         report=report,
     )
@@ -53,6 +54,7 @@ def train_decoder(
         cells.parameters(),
         lambda: cell_examples.loss(cells),
         part="cells",
+        rate=CELLS_RATE,
         seconds=CELLS_SHARE * seconds,
         report=report,
     )
@@ -93,9 +95,18 @@ def start(cells: nn.Sequential, between: Sequence[nn.Conv2d]) -> None:
 
 
 def descend(
-    parameters: Iterable[nn.Parameter], loss_of: Callable[[], Tensor], *, part: str, seconds: float, report: Report
+    parameters: Iterable[nn.Parameter],
+    loss_of: Callable[[], Tensor],
+    *,
+    part: str,
+    rate: float,
+    seconds: float,
+    report: Report,
 ) -> None:
-    """Change parameters for the given time, so that a loss becomes less: Muon what multiplies, AdamW what adds."""
+    """Change parameters for the given time, so that a loss becomes less: Muon what multiplies, AdamW what adds.
+
+    ``rate`` is Muon's.
+    """
     parameters = list(parameters)
     muon = Muon(parameter for parameter in parameters if parameter.ndim > 1)
     rest = [parameter for parameter in parameters if parameter.ndim == 1]
@@ -104,11 +115,11 @@ def descend(
     while (spent := clock.tick()) < seconds:
         loss = loss_of()
         torch.autograd.backward(loss)
-        rate = min(1.0, (step + 1) / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent / seconds)))
+        share = min(1.0, (step + 1) / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent / seconds)))
         for group in adam.param_groups:
-            group["lr"] = PEAK_RATE * rate
+            group["lr"] = PEAK_RATE * share
         torch.nn.utils.clip_grad_norm_(rest, 1.0)
-        muon.step(MATRIX_RATE[part] * rate)
+        muon.step(rate * share)
         adam.step()
         for parameter in parameters:
             parameter.grad = None

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from models.builtin.train.draw import BITS, CELL, SHOWN, SIDE, extent, latents
-from models.builtin.train.network import FAST, encode, network, scheduler
+from models.builtin.train.network import FAST, Network, encode, network, scheduler
 from models.builtin.train.scenes import draw_scene, with_noise_word
 from models.builtin.train.training import Training
 
@@ -26,7 +26,7 @@ AGREEING_FROM = 0.8  # share of the time after which it is trained to need none
 AGREEMENT = 5.0  # how much a difference counts there that guidance would make 6.5 times as large
 
 
-class DiffusionTraining(Training):
+class DiffusionTraining(Training[Network]):
     """Training of the image model, in which a step is a batch of pictures of one size."""
 
     matrix_rate = 0.02  # for the weights of the UNet that multiply

@@ -68,7 +68,7 @@ def extent(width: int, height: int) -> tuple[float, float]:
     return width / shorter, height / shorter
 
 
-def _distance(kind: str, x: Tensor, y: Tensor) -> Tensor:
+def distance(kind: str, x: Tensor, y: Tensor) -> Tensor:
     """Return about the signed distance to a shape of outer radius 1, negative within; y points down.
 
     The star is a folded half plane and the heart the exact distance, both after Inigo Quilez, "2D distance functions",
@@ -126,8 +126,8 @@ def _cover(scenes: Sequence[Scene], rows: int, columns: int) -> list[tuple[int, 
     covered: list[tuple[int, Thing, Tensor]] = []
     for kind, members in by_kind.items():
         radius = torch.tensor([thing.radius for _, thing in members]).view(-1, 1, 1)
-        distance = _distance(kind, *within([thing for _, thing in members], rows, columns)) * radius
-        share = (0.5 - distance / pixel).clamp(0, 1)
+        away = distance(kind, *within([thing for _, thing in members], rows, columns)) * radius
+        share = (0.5 - away / pixel).clamp(0, 1)
         covered.extend((index, thing, share[place]) for place, (index, thing) in enumerate(members))
     return covered
 

@@ -1,4 +1,4 @@
-"""``python -m models.builtin.train.report --run DIR --out docs/builtin``: loss curve, samples, four pictures."""
+"""``python -m models.builtin.train.report --run DIR --out docs/builtin``: loss curves, samples, four pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from models.builtin.check import draw
 from models.catalog import BUILTIN
-from models.spec import Item
+from models.spec import Item, ModelSpec
 
 PROMPTS = (
     ("a red circle on a white background", ""),
@@ -33,6 +33,18 @@ PROMPTS = (
 )
 ALONE = {"circle": 0, "star": 1, "triangles": 4, "pair": 8}
 """Pictures that get a file of their own, for the README: its name, and which of the prompts."""
+CLIPS = (
+    "a red circle moving right on a white background",
+    "a white heart moving left on a purple background",
+    "an orange triangle moving up on a blue background",
+    "a green ring moving down on a yellow background",
+    "a pink star growing on a black background",
+    "a blue square shrinking on a cyan background",
+    "a yellow star spinning on a green background",
+    "a white triangle spinning on a red background",
+)
+FRAMES, FPS = 17, 8
+CLIP_SIDE = 144  # pixels
 SIDE = 256  # pixels
 SHADES = 256  # of which a file consists: enough for flat colours and captions, and it makes files small
 COLUMNS = 4
@@ -43,24 +55,56 @@ WIDTH, HEIGHT, MARGIN = 720, 300, 48  # of the loss curve, in pixels
 def main() -> None:
     """Draw them into the folder ``--out``."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--run", type=Path, required=True, help="folder that training wrote")
+    parser.add_argument("--run", type=Path, help="folder that the training of pictures wrote")
+    parser.add_argument("--clips-run", type=Path, help="folder that the training of clips wrote")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--shipped", action="store_true", help="take samples from the shipped weights")
     arguments = parser.parse_args()
+    if arguments.run is None and arguments.clips_run is None:
+        parser.error("nothing to report on: --run or --clips-run")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    lines = [json.loads(line) for line in (arguments.run / "loss.jsonl").read_text().splitlines()]
-    (arguments.out / "loss.svg").write_text(_curve([(line["step"], line["loss"]) for line in lines]))
-    spec = BUILTIN["shapes"]
-    if not arguments.shipped:
-        spec = replace(spec, builtin=None, path=arguments.run / "shapes")
+    if arguments.run is not None:
+        _curve_of(arguments.run, arguments.out / "loss.svg")
+        _show_pictures(_spec("shapes", None if arguments.shipped else arguments.run), arguments.out)
+    if arguments.clips_run is not None:
+        _curve_of(arguments.clips_run, arguments.out / "clips-loss.svg")
+        _show_clips(_spec("motion", None if arguments.shipped else arguments.clips_run), arguments.out)
+
+
+def _spec(name: str, run: Path | None) -> ModelSpec:
+    return BUILTIN[name] if run is None else replace(BUILTIN[name], builtin=None, path=run / name)
+
+
+def _curve_of(run: Path, svg: Path) -> None:
+    lines = [json.loads(line) for line in (run / "loss.jsonl").read_text().splitlines()]
+    svg.write_text(_curve([(line["step"], line["loss"]) for line in lines]))
+
+
+def _show_pictures(spec: ModelSpec, out: Path) -> None:
     items = [
         Item(prompt=prompt, negative_prompt=negative, seed=seed, guidance_scale=7.5)
         for seed, (prompt, negative) in enumerate(PROMPTS)
     ]
     pictures = [Image.fromarray(picture) for picture in draw(spec, items, side=SIDE, steps=20)]
-    _save(_grid(pictures), arguments.out / "samples.png")
+    _save(_grid(pictures), out / "samples.png")
     for name, index in ALONE.items():
-        _save(pictures[index], arguments.out / f"{name}.png")
+        _save(pictures[index], out / f"{name}.png")
+
+
+def _show_clips(spec: ModelSpec, out: Path) -> None:
+    """Show all clips at once, in two rows, as an animation."""
+    items = [
+        Item(prompt=prompt, negative_prompt="", seed=seed, guidance_scale=5.0) for seed, prompt in enumerate(CLIPS)
+    ]
+    clips = draw(spec, items, side=SIDE, steps=20, frames=FRAMES)
+    shown = []
+    for frame in range(FRAMES):
+        sheet = Image.new("RGB", (COLUMNS * CLIP_SIDE, len(clips) // COLUMNS * CLIP_SIDE))
+        for index, clip in enumerate(clips):
+            small = Image.fromarray(clip[frame]).resize((CLIP_SIDE, CLIP_SIDE), Image.Resampling.BOX)
+            sheet.paste(small, (index % COLUMNS * CLIP_SIDE, index // COLUMNS * CLIP_SIDE))
+        shown.append(sheet.quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
+    shown[0].save(out / "clips.gif", save_all=True, append_images=shown[1:], duration=1000 // FPS, loop=0)
 
 
 def _save(picture: Image.Image, path: Path) -> None:

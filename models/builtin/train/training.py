@@ -11,16 +11,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Generic, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.builtin.train.clock import Clock
 from models.builtin.train.muon import Muon
-from models.builtin.train.network import Network
 
 WARM_UP = 100  # steps
 SAVE_EVERY = 120.0  # seconds
+
+
+class Trained(Protocol):
+    """The networks that a training changes, as one value."""
+
+    def modules(self) -> Sequence[nn.Module]: ...
+
+
+Networks = TypeVar("Networks", bound=Trained)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +41,7 @@ class Progress:
     loss: float  # mean of the last hundred steps or so
 
 
-class Training(ABC):
+class Training(ABC, Generic[Networks]):
     """The state of training: weights, their moving average, the optimisers, and how far it has come.
 
     Muon changes ``matrices``, AdamW the parameters of ``others``, each group with its share of the rate. Step ``n``
@@ -46,7 +55,7 @@ class Training(ABC):
     def __init__(
         self,
         folder: Path,
-        live: Network,
+        live: Networks,
         *,
         matrices: Sequence[Tensor],
         others: Sequence[tuple[Sequence[Tensor], float]],
@@ -55,7 +64,7 @@ class Training(ABC):
     ) -> None:
         self._folder, self._seed, self._budget = folder, seed, seconds
         self._live = live
-        self.averaged: Network = copy.deepcopy(live)
+        self.averaged: Networks = copy.deepcopy(live)
         self._muon = Muon(matrices)
         self._measured = [parameter for parameters, _ in others for parameter in parameters]  # in length; Muon is not
         groups = [{"params": list(parameters), "share": share} for parameters, share in others]
@@ -89,7 +98,7 @@ class Training(ABC):
         self._muon.load_state_dict(state["muon"])
         self.progress = Progress(**state["progress"])
 
-    def start(self, teach: Callable[[Network], None]) -> None:
+    def start(self, teach: Callable[[Networks], None]) -> None:
         """Let ``teach`` change the untrained networks, unless training has begun."""
         if self.progress.step == 0:
             teach(self._live)
@@ -160,5 +169,5 @@ class Training(ABC):
         return float(told.detach())
 
 
-def _parameters(networks: Network) -> list[Tensor]:
+def _parameters(networks: Trained) -> list[Tensor]:
     return [parameter for module in networks.modules() for parameter in module.parameters()]

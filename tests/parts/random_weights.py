@@ -31,7 +31,7 @@ _WIDTH = 32  # of every text encoder
 
 
 def save(name: str, folder: Path) -> None:
-    """Write the built-in model ``name`` into ``folder``. Leaves torch's global generator as it was."""
+    """Write one of the built-in model's class into ``folder``. Leaves torch's global generator as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         pipeline = {"shapes": _sdxl, "motion": _wan}[name]()
