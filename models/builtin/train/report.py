@@ -103,8 +103,9 @@ def _show_clips(spec: ModelSpec, out: Path) -> None:
         for index, clip in enumerate(clips):
             small = Image.fromarray(clip[frame]).resize((CLIP_SIDE, CLIP_SIDE), Image.Resampling.BOX)
             sheet.paste(small, (index % COLUMNS * CLIP_SIDE, index // COLUMNS * CLIP_SIDE))
-        shown.append(sheet.quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
-    shown[0].save(out / "clips.gif", save_all=True, append_images=shown[1:], duration=1000 // FPS, loop=0)
+        shown.append(sheet)
+    # Not as GIF: its palette has no room for the colour of what is small.
+    shown[0].save(out / "clips.webp", save_all=True, append_images=shown[1:], duration=1000 // FPS, loop=0, quality=80)
 
 
 def _save(picture: Image.Image, path: Path) -> None:
