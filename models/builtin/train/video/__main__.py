@@ -1,4 +1,4 @@
-"""``python -m models.builtin.train.video --out DIR --minutes 15 [--resume]`` trains the built-in video model."""
+"""``python -m models.builtin.train.video --out DIR --minutes 22 [--resume]`` trains the built-in video model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def main() -> None:
     """Train for the given time and write the folder ``motion`` in diffusers' layout under ``--out``."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and results")
-    parser.add_argument("--minutes", type=float, default=15.0, help="time for the transformer")
-    parser.add_argument("--decoder-minutes", type=float, default=8.0, help="time for the decoder")
+    parser.add_argument("--minutes", type=float, default=22.0, help="time for the transformer")
+    parser.add_argument("--decoder-minutes", type=float, default=6.5, help="time for the decoder")
     parser.add_argument("--resume", action="store_true", help="go on from what is in the folder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
