@@ -95,7 +95,8 @@ class Worker:
             self.metrics.idle.observe(time.monotonic() - idle_since)
             try:
                 self.generate(batch)
-            except Exception:  # a defect of ours: its jobs must count it, lest they stop every worker in turn
+            except Exception as error:  # a defect of ours: its jobs must count it, lest they stop every worker in turn
+                self._break("generate", error)
                 self._spawn_each(self.end, batch, Crashed(UNFORESEEN))
                 raise
             idle_since = time.monotonic()
@@ -163,7 +164,8 @@ class Worker:
             self.end(held, exc)
         except DocumentTooLarge as exc:
             self.end(held, Failed(f"The document has no room for the result: {exc}"))
-        except Exception:
+        except Exception as error:
+            self._break("finish", error)
             self.end(held, Crashed(UNFORESEEN))
             raise
         else:
@@ -278,11 +280,15 @@ class Worker:
             self.stages.discard(future)
             if not future.cancelled() and (error := future.exception()) is not None:
                 log.error("worker.broken", stage=stage.__name__, job=job, exc_info=error)
-                self.shutdown.stop(f"{stage.__name__} failed: {error}", status=EXIT_BROKEN)
+                self._break(stage.__name__, error)
 
         future = (pool or self.closers).submit(run)
         self.stages.add(future)
         future.add_done_callback(ended)
+
+    def _break(self, what: str, error: BaseException) -> None:
+        """Stop the worker for a defect; before its job is queued again, or it would claim it once more itself."""
+        self.shutdown.stop(f"{what} failed: {error}", status=EXIT_BROKEN)
 
     def _forget(self, held: Held) -> None:
         """The claim is over: renew it no more, and leave nothing of it in the bucket that no document names."""

@@ -61,12 +61,12 @@ def test_another_size_and_length_show_the_same_motion_whole(motion: Resident) ->
     def look(paint: Callable[[], Sequence[Frames]]) -> None:
         previews.append(paint())
 
-    call = Call(width=400, height=300, frames=40, steps=4, items=(asked(RIGHT),), on_look=look)
+    call = Call(width=400, height=300, frames=40, steps=10, items=(asked(RIGHT),), on_look=look)
     (clip,) = motion.generate(call, ignore)
     assert clip.shape == (40, 300, 400, 3)
     assert motion_of(clip) == "moving right"
     assert seen(clip) == ("white", "red", "circle")
-    assert [len(pictures) for pictures in previews] == [1] * 4
+    assert [len(pictures) for pictures in previews] == [1] * 10
     assert previews[-1][0].shape == (48, 64, 3)
     assert read_picture(np.asarray(previews[-1][0])).background == "white"
 
