@@ -133,6 +133,29 @@ def test_what_nobody_foresaw_counts_as_a_crash_of_the_job(rig: Rig, monkeypatch:
     assert (rig.status(job), easeld["attempts"], easeld["crashes"]) == ("queued", 1, 1)
 
 
+def test_a_worker_that_breaks_claims_no_more_before_its_job_is_queued_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it could claim the job that broke it itself, and count a second attempt."""
+    update, draining = type(rig.store).update, list[bool]()
+
+    def watched(store: Store, target: Document | JobId, decide: Decide) -> Document | Refusal:
+        result = update(store, target, decide)
+        if rig.running is not None and isinstance(result, Document) and (result.fields or {})["status"] == "queued":
+            draining.append(rig.running.shutdown.draining.is_set())
+        return result
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(encode, "write_png", broken)
+    rig.call("a")
+    monkeypatch.setattr(type(rig.store), "update", watched)
+    with rig.worker() as running:
+        assert running.wait() == EXIT_BROKEN
+    assert draining == [True]
+
+
 def test_a_full_disk_puts_the_job_off(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """It passes: the job goes back for later, and the worker stays."""
 
