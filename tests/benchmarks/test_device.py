@@ -70,7 +70,7 @@ def test_what_the_time_does_not_reach_is_said(capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.usefixtures("process_as_before")
 @pytest.mark.filterwarnings("ignore:`upcast_vae` is deprecated:FutureWarning")  # the pipeline's own call
-def test_what_is_made_for_a_card_runs_in_its_precisions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_is_made_for_a_card_runs_in_its_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     """The makers of the full-size models, made narrow and shallow: half precision, the decoder in float32."""
     small = {"num_hidden_layers": 2}
     monkeypatch.setattr(device_models, "CLIP_L", device_models.CLIP_L | small)
