@@ -43,8 +43,8 @@ class ModelSpec:
     """One entry of the catalogue.
 
     ``repository`` with its pinned ``revision`` names weights on the Hugging Face hub; ``path`` names a local folder in
-    diffusers' layout instead, and ``builtin`` one that easeld ships. Exactly one of the three is set,
-    and none for the null family, which has no weights.
+    diffusers' layout instead, and ``builtin`` one that easeld ships. Exactly one of the three is set, and none for the
+    null family, which has no weights.
     """
 
     name: str
@@ -54,7 +54,7 @@ class ModelSpec:
     revision: str | None = None
     variant: str | None = None  # file variant on the hub, "fp16" for example
     path: Path | None = None
-    builtin: str | None = None  # name of one that models.builtin has
+    builtin: str | None = None  # name of a folder in models.builtin
     dtype: str = "bfloat16"  # torch dtype on CUDA and MPS; a CPU always computes in float32
     size_grid: int = 8  # pixels: width and height are generated on multiples of it and cropped to what was asked
     frame_grid: int = 1  # frames: the model makes ``frame_grid * n + 1`` of them, the surplus is dropped
