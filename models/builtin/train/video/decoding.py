@@ -95,15 +95,14 @@ def _read(layer: nn.Conv3d) -> None:
 def _divide_time(layer: nn.Conv3d, *, last: bool) -> None:
     """Make two frames of one: of a group its halves, each with two frames in it, or at ``last`` the two."""
     halves = layer.weight[:, :, -1, 0, 0].view(2, -1, layer.in_channels)
-    for half, (at_first, at_last) in enumerate(((0.0, 1.0), (0.0, 1.0)) if last else ((0.0, 1 / 3), (2 / 3, 1.0))):
+    # Where in the group each half has its first and its last frame, 0 to 1; at last each half is one frame.
+    for half, (at_first, at_last) in enumerate(((0.0, 0.0), (1.0, 1.0)) if last else ((0.0, 1 / 3), (2 / 3, 1.0))):
         for channel in range(AT_FIRST.start):
             halves[half, channel, channel] = 1
         for number in range(8):
             first, final = AT_FIRST.start + number, AT_LAST.start + number
-            when = (at_first, at_last)[half] if last else at_first
-            halves[half, first, first], halves[half, first, final] = 1 - when, when
-            if not last:
-                halves[half, final, first], halves[half, final, final] = 1 - at_last, at_last
+            halves[half, first, first], halves[half, first, final] = 1 - at_first, at_first
+            halves[half, final, first], halves[half, final, final] = 1 - at_last, at_last
 
 
 def _double(layer: nn.Conv2d, side: int, frames: tuple[slice, ...]) -> None:
