@@ -52,6 +52,13 @@ def test_an_unknown_built_in_model_is_missing(tmp_path: Path) -> None:
         found(sdxl(builtin="cubes"), tmp_path)
 
 
+def test_an_installation_without_its_files_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the place and what to do."""
+    monkeypatch.setattr(builtin, "SHIPPED", tmp_path)
+    with pytest.raises(ModelMissing, match=f"shapes is not at {tmp_path}/shapes, .* install easeld again"):
+        found(BUILTIN["shapes"], tmp_path)
+
+
 @pytest.mark.parametrize("name", builtin.NAMES)
 def test_shipped_weights_name_no_folder_of_whoever_made_them(name: str) -> None:
     """Diffusers writes down where a part was loaded from; a reader of the package has no such folder."""
