@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from models.builtin.language import COLOURS, KINDS, MOTIONS, PLACES, PLURALS, ROUND, is_held_out
+from models.builtin.language import COLOURS, FRAMES, KINDS, MOTIONS, PLACES, PLURALS, ROUND, is_held_out
 from models.builtin.moving import motion_of
 from models.builtin.reading import Reading, read_picture
 from models.catalog import BUILTIN
@@ -31,7 +31,7 @@ LEAST = {"colour": 0.95, "background": 0.95, "shape": 0.85, "motion": 0.85}  # s
 OF_PICTURES = ("colour", "background", "shape")
 BATCH = 8
 CLIPS = 28  # four of each motion
-FRAMES = 17
+CLIP_GUIDANCE = 5.0  # the contract's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +182,7 @@ def main() -> int:
     parser.add_argument("--number", type=int, default=200, help="of prompts of pictures")
     parser.add_argument("--side", type=int, default=256, help="of the pictures, in pixels")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=7.5, help="of pictures; clips have the contract's 5")
+    parser.add_argument("--guidance", type=float, default=7.5, help="of pictures")
     parser.add_argument("--verbose", action="store_true", help="name each wrong picture and clip")
     arguments = parser.parse_args()
     told: list[str] = []
@@ -216,7 +216,7 @@ def _pictures(arguments: argparse.Namespace, told: list[str]) -> dict[str, float
 def _clips(arguments: argparse.Namespace, told: list[str]) -> dict[str, float]:
     wanted = clip_cases(CLIPS)
     spec = _weights("motion", arguments.clips_folder)
-    clips = draw(spec, _items(wanted, 5.0), side=256, steps=arguments.steps, frames=FRAMES)
+    clips = draw(spec, _items(wanted, CLIP_GUIDANCE), side=256, steps=arguments.steps, frames=FRAMES)
     right = [is_right_clip(case, clip) for case, clip in zip(wanted, clips, strict=True)]
     told += [
         f"{case.prompt} (seed {case.seed}): {motion_of(clip)}"

@@ -36,6 +36,7 @@ MOTIONS = (*(f"moving {way}" for way in ("right", "left", "up", "down")), "growi
 """What a clip shows a shape do."""
 
 
+FRAMES = 17  # of a clip
 ROUND = ("circle", "ring")  # nobody sees them spin
 
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
-from models.builtin.language import MOTIONS, clip_vocabulary
+from models.builtin.language import FRAMES, MOTIONS, clip_vocabulary
 from models.builtin.moving import motion_of
 from models.builtin.train.draw import pixels, within
 from models.builtin.train.video import flow
-from models.builtin.train.video.clips import FRAMES, Clip, draw_clip
+from models.builtin.train.video.clips import Clip, draw_clip
 from models.builtin.train.video.decoding import wire
 from models.builtin.train.video.flow import FlowTraining
 from models.builtin.train.video.latents import CHANNELS, GROUPS, WORDS, latents, words_of

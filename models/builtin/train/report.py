@@ -9,7 +9,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from models.builtin.check import draw
+from models.builtin.check import CLIP_GUIDANCE, draw
+from models.builtin.language import FRAMES
 from models.catalog import BUILTIN
 from models.spec import Item, ModelSpec
 
@@ -43,7 +44,7 @@ CLIPS = (
     "a yellow star spinning on a green background",
     "a white triangle spinning on a red background",
 )
-FRAMES, FPS = 17, 8
+FPS = 8
 CLIP_SIDE = 144  # pixels
 SIDE = 256  # pixels
 SHADES = 256  # of which a file consists: enough for flat colours and captions, and it makes files small
@@ -94,7 +95,8 @@ def _show_pictures(spec: ModelSpec, out: Path) -> None:
 def _show_clips(spec: ModelSpec, out: Path) -> None:
     """Show all clips at once, in two rows, as an animation."""
     items = [
-        Item(prompt=prompt, negative_prompt="", seed=seed, guidance_scale=5.0) for seed, prompt in enumerate(CLIPS)
+        Item(prompt=prompt, negative_prompt="", seed=seed, guidance_scale=CLIP_GUIDANCE)
+        for seed, prompt in enumerate(CLIPS)
     ]
     clips = draw(spec, items, side=SIDE, steps=20, frames=FRAMES)
     shown = []

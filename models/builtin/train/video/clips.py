@@ -9,10 +9,9 @@ import math
 from dataclasses import dataclass
 from random import Random
 
-from models.builtin.language import COLOURS, KINDS, MOTIONS, ROUND, is_held_out
+from models.builtin.language import COLOURS, FRAMES, KINDS, MOTIONS, ROUND, is_held_out
 from models.builtin.train.scenes import Scene, Thing
 
-FRAMES = 17
 LAST = FRAMES - 1
 PATH = 0.8  # how far a thing moves in a clip
 MOVING = (0.3, 0.36)  # radii of a thing that moves

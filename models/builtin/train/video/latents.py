@@ -17,9 +17,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from models.builtin.language import FRAMES
 from models.builtin.train.draw import BITS, KIND_BITS
 from models.builtin.train.scenes import Scene, Thing
-from models.builtin.train.video.clips import FRAMES, Clip
+from models.builtin.train.video.clips import Clip
 
 CELL = 256  # pixels to a latent pixel, each way
 GROUP = 4  # frames to a latent frame
