@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import torch
 
 from models.builtin.language import clip_vocabulary
-from models.builtin.train.__main__ import say
+from models.builtin.train.__main__ import begin, options, say
 from models.builtin.train.video.decoding import train_decoder
 from models.builtin.train.video.flow import FlowTraining
 from models.builtin.train.video.network import decoder, pipeline, tokenizer
@@ -16,16 +13,7 @@ from models.builtin.train.video.network import decoder, pipeline, tokenizer
 
 def main() -> None:
     """Train for the given time and write the folder ``motion`` in diffusers' layout under ``--out``."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and results")
-    parser.add_argument("--minutes", type=float, default=22.0, help="time for the transformer")
-    parser.add_argument("--decoder-minutes", type=float, default=6.5, help="time for the decoder")
-    parser.add_argument("--resume", action="store_true", help="go on from what is in the folder")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    arguments = begin(options(main.__doc__, minutes=22.0, decoder_minutes=6.5))
     words = tokenizer(clip_vocabulary())
     training = FlowTraining(arguments.out, words, seed=arguments.seed, seconds=arguments.minutes * 60)
     if arguments.resume:
