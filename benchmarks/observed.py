@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from daemon import compose, encode
@@ -110,14 +109,15 @@ class Model(_Wrapped):
 
 def observe_encoding(recorder: Recorder) -> None:
     """Note the time that encoding takes."""
-    write_png: Callable[..., None] = encode.write_png
+    png: Callable[..., bytes] = encode.png
 
-    def noted(frames: Any, path: Path, **about: Any) -> None:
+    def noted(frames: Any, **about: Any) -> bytes:
         began = time.monotonic()
-        write_png(frames, path, **about)
-        recorder.note("encode", path.name, began)
+        content = png(frames, **about)
+        recorder.note("encode", "png", began)
+        return content
 
-    encode.write_png = noted
+    encode.png = noted
 
 
 def main() -> None:

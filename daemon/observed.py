@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 
 from daemon.core.errors import StoreUnavailable
 from daemon.core.job import Collection, Decide, Document, JobId, Refusal
@@ -113,7 +112,7 @@ class ObservedBlobs:
         with self._call():
             return self._blobs.look(name)
 
-    def put(self, name: str, content: Path, placement: Placement) -> int | None:
+    def put(self, name: str, content: bytes, placement: Placement) -> int | None:
         with self._call():
             return self._blobs.put(name, content, placement)
 

@@ -6,21 +6,18 @@ for a preview and nothing fails for one: no step, no lease, no result.
 
 from __future__ import annotations
 
-import base64
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-import google_crc32c
 import structlog
 
 from daemon.core.errors import Rejected
 from daemon.core.objects import ContentType, Present, check_name, place, preview_name
 from daemon.core.ports import BlobStore
+from daemon.crc32c import crc32c
 from daemon.encode import jpeg
 from daemon.heartbeat import Heartbeat
 from daemon.held import Held
@@ -101,19 +98,15 @@ class Previews:
         name = preview_name(held.id, prefix=self._prefix)
         check_name(name)
         content = jpeg(picture)
-        checksum = google_crc32c.Checksum(content).digest()  # type: ignore[no-untyped-call]
         placement = place(
             self._blobs.look(name),
             mark=held.mark,
-            crc32c=base64.b64encode(checksum).decode(),
+            crc32c=crc32c(content),
             content_type=ContentType.JPEG,
             may_adopt=False,
         )
         if isinstance(placement, Present):
             generation: int | None = placement.generation
         else:
-            with tempfile.NamedTemporaryFile(prefix="easeld-") as file:
-                file.write(content)
-                file.flush()
-                generation = self._blobs.put(name, Path(file.name), placement)
+            generation = self._blobs.put(name, content, placement)
         return held.preview_url if generation is None else self._blobs.address(name, held.mark, version=generation)

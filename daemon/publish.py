@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import random
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-import google_crc32c
 import structlog
 
 from daemon import encode
@@ -36,6 +33,7 @@ from daemon.core.objects import (
 from daemon.core.policy import Outcome
 from daemon.core.ports import BlobStore, Store
 from daemon.core.record import Record
+from daemon.crc32c import crc32c
 from daemon.held import Held
 from daemon.provenance import Provenance
 from models.spec import Task
@@ -71,20 +69,18 @@ class Publisher:
             Interrupted: we were told to stop while a remote was away.
         """
         names = object_names(held.id, len(held.work.seeds), prefix=self.prefix)
-        with tempfile.TemporaryDirectory(prefix="easeld-", ignore_cleanup_errors=True) as folder:
-            held.progress = replace(held.progress, phase="encoding")
-            began = time.monotonic()
-            files = [self._encode(held, index, picture, Path(folder)) for index, picture in enumerate(frames)]
-            encoded = time.monotonic()
-            held.timings["encode"] = encoded - began
-            held.progress = replace(held.progress, phase="uploading")
-            generations = [self._upload(held, name, file) for name, file in zip(names, files, strict=True)]
-            held.timings["upload"] = time.monotonic() - encoded
-            addresses = [self.blobs.address(name, held.mark) for name in names]
-            # Before the folder goes: the client waits for this, and for nothing behind it.
-            document = self._complete(held, addresses, generations, video_info(held, frames))
-            held.litter = not held.alone_in_bucket
-            return document
+        held.progress = replace(held.progress, phase="encoding")
+        began = time.monotonic()
+        contents = [self._encode(held, index, picture) for index, picture in enumerate(frames)]
+        encoded = time.monotonic()
+        held.timings["encode"] = encoded - began
+        held.progress = replace(held.progress, phase="uploading")
+        generations = [self._upload(held, name, content) for name, content in zip(names, contents, strict=True)]
+        held.timings["upload"] = time.monotonic() - encoded
+        addresses = [self.blobs.address(name, held.mark) for name in names]
+        document = self._complete(held, addresses, generations, video_info(held, frames))
+        held.litter = not held.alone_in_bucket
+        return document
 
     def clean(self, job: JobId, *, token: str | None = None, media: bool = True) -> None:
         """Delete what a document's claims have left in the bucket and neither a lease nor its result names.
@@ -116,23 +112,21 @@ class Publisher:
         except Rejected:  # too long a name for this bucket: nothing can be there
             return None
 
-    def _encode(self, held: Held, index: int, frames: Frames, folder: Path) -> Path:
-        path, about = folder / str(index), self.provenance.in_file(held.work, index)
+    def _encode(self, held: Held, index: int, frames: Frames) -> bytes:
+        about = self.provenance.in_file(held.work, index)
+        if held.work.spec.task is Task.TEXT2IMAGE:
+            return encode.png(frames, about=about)
         try:
-            if held.work.spec.task is Task.TEXT2IMAGE:
-                encode.write_png(frames, path, about=about)
-            else:
-                encode.write_mp4(frames, path, fps=held.work.request.fps, about=about)
+            return encode.mp4(frames, fps=held.work.request.fps, about=about)
         except OSError as exc:  # a full disk, above all
-            raise Retryable(f"The media could not be written to {path.parent}: {exc.strerror or exc}") from exc
-        return path
+            folder = tempfile.gettempdir()
+            raise Retryable(f"The video could not be written to {folder}: {exc.strerror or exc}") from exc
 
-    def _upload(self, held: Held, name: str, file: Path) -> int:
+    def _upload(self, held: Held, name: str, content: bytes) -> int:
         check_name(name)
-        checksum = base64.b64encode(google_crc32c.Checksum(file.read_bytes()).digest()).decode()  # type: ignore[no-untyped-call]
-        return self._patiently(held, partial(self._put, held, name, file, checksum))
+        return self._patiently(held, partial(self._put, held, name, content, crc32c(content)))
 
-    def _put(self, held: Held, name: str, file: Path, checksum: str) -> int:
+    def _put(self, held: Held, name: str, content: bytes, checksum: str) -> int:
         is_image = held.work.spec.task is Task.TEXT2IMAGE
         own_name = name == object_names(held.id, 1, prefix=self.prefix)[0]
         for look in range(LOOKS):
@@ -150,7 +144,7 @@ class Publisher:
             )
             if isinstance(placement, Present):
                 return placement.generation
-            generation = self.blobs.put(name, file, placement)
+            generation = self.blobs.put(name, content, placement)
             if generation is not None:
                 return generation
         raise BlobsUnavailable(f"{name} changed under us {LOOKS} times")

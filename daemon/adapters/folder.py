@@ -8,7 +8,6 @@ import os
 import secrets
 import sqlite3
 import stat
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,9 +15,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from daemon.adapters.database import prepare, sync
-from daemon.adapters.folder_index import SCHEMA, Entry, Index, checksum, copy
+from daemon.adapters.folder_index import SCHEMA, Entry, Index, checksum
 from daemon.core.errors import BlobsUnavailable, JobError, Rejected, Retryable
 from daemon.core.objects import ContentType, Mark, Placement, StoredObject
+from daemon.crc32c import crc32c
 
 OURS = ".easeld"  # our folder under the root; no object may be named so
 MAX_PART_BYTES = 255  # of one part of a path, on every file system that we know
@@ -41,12 +41,15 @@ class FolderBlobs:
         self._threads = threading.Lock()
         self._closed = False
         database = root / OURS / "objects.db"
-        with self._translated():
+        with self._translated(), ExitStack() as undo:
             self._staged.mkdir(parents=True, exist_ok=True)
             prepare(database, SCHEMA, version=1)
+            self._lock = os.open(root / OURS / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+            undo.callback(os.close, self._lock)
             with self._locked():
                 self._index = Index(database)
                 self._recover()
+            undo.pop_all()
 
     def look(self, name: str) -> StoredObject | None:
         path = self._path(name)
@@ -54,34 +57,32 @@ class FolderBlobs:
             entry = self._present(name, path)
         return None if entry is None else entry.object
 
-    def put(self, name: str, content: Path, placement: Placement) -> int | None:
+    def put(self, name: str, content: bytes, placement: Placement) -> int | None:
         path = self._path(name)
-        with self._translated(name):
-            with self._locked():  # saves the copy where it would be for nothing
+        if crc32c(content) != placement.crc32c:
+            raise Retryable(f"{name} changed on its way to the folder: its checksum differs")
+        with self._translated(name), self._stage(content) as staged:
+            with ExitStack() as undo, self._locked():
+                undo.callback(staged.unlink)
                 if self._generation(name, path) != placement.generation:
                     return None
-            with self._stage(content, placement) as staged:
-                found = staged.stat()
-                with self._locked():
-                    if self._generation(name, path) != placement.generation:
-                        staged.unlink()
-                        return None
-                    self._make_folder(path.parent)
-                    generation = self._index.record(
-                        name,
-                        staged=staged.name,
-                        crc32c=placement.crc32c,
-                        size=found.st_size,
-                        modified=found.st_mtime_ns,
-                        content_type=placement.content_type,
-                        metadata=placement.mark.metadata(),
-                    )
-                    commit = self._index.committed()
-                # Without the lock, so that many objects share the waits for the disk. Whoever needs this one before it
-                # is in its place puts it there.
-                self._index.sync(commit)
-                self._move(staged, path)
-                return generation
+                self._make_folder(path.parent)
+                generation = self._index.record(
+                    name,
+                    staged=staged.name,
+                    crc32c=placement.crc32c,
+                    size=len(content),
+                    modified=staged.stat().st_mtime_ns,
+                    content_type=placement.content_type,
+                    metadata=placement.mark.metadata(),
+                )
+                commit = self._index.committed()
+                undo.pop_all()
+            # Without the lock, so that many objects share the waits for the disk. Whoever needs this one before it is
+            # in its place puts it there.
+            self._index.sync(commit)
+            self._move(staged, path)
+            return generation
 
     def delete(self, name: str, generation: int) -> bool:
         path = self._path(name)
@@ -121,12 +122,8 @@ class FolderBlobs:
         name = f"easeld-probe/{secrets.token_hex(8)}.png"
         mark = Mark(document="easeld-probe", token="probe", attempt=0, claimed=0)
         try:
-            with tempfile.NamedTemporaryFile() as content:
-                content.write(b"easeld")
-                content.flush()
-                crc32c = checksum(Path(content.name))
-                placement = Placement(generation=0, content_type=ContentType.PNG, crc32c=crc32c, mark=mark)
-                generation = self.put(name, Path(content.name), placement)
+            placement = Placement(generation=0, content_type=ContentType.PNG, crc32c=crc32c(b"easeld"), mark=mark)
+            generation = self.put(name, b"easeld", placement)
             fetched = (self._root / name).read_bytes()
             deleted = self.delete(name, generation or 0)
             with suppress(OSError):  # not empty: another probe is at work
@@ -142,6 +139,7 @@ class FolderBlobs:
             if not self._closed:
                 self._closed = True
                 self._index.close()
+                os.close(self._lock)
 
     def _path(self, name: str) -> Path:
         """Where an object's file is.
@@ -181,11 +179,11 @@ class FolderBlobs:
             raise Rejected(f"{name} is a folder, not a file")
         if entry is not None and (entry.object.size, entry.modified) == (found.st_size, found.st_mtime_ns):
             return entry
-        crc32c = checksum(path)
-        if entry is not None and entry.object.crc32c == crc32c:  # only touched, or restored from a copy
+        found_crc32c = checksum(path)
+        if entry is not None and entry.object.crc32c == found_crc32c:  # only touched, or restored from a copy
             self._index.touch(name, modified=found.st_mtime_ns)
             return entry
-        self._index.record(name, crc32c=crc32c, size=found.st_size, modified=found.st_mtime_ns)
+        self._index.record(name, crc32c=found_crc32c, size=found.st_size, modified=found.st_mtime_ns)
         return self._index.find(name)
 
     def _move(self, staged: Path, path: Path) -> None:
@@ -195,7 +193,7 @@ class FolderBlobs:
             if staged.exists():
                 raise  # the folder is gone
             # else another process was quicker
-        _sync_folder(path.parent)
+        # Not synced: until the disk knows the file by its new name, the index names the old one.
 
     def _make_folder(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -217,12 +215,8 @@ class FolderBlobs:
     # Around it
 
     @contextmanager
-    def _stage(self, content: Path, placement: Placement) -> Iterator[Path]:
-        """The content under a temporary name, whole on the disk. What is left of it is cleared away later.
-
-        Raises:
-            Retryable: it does not have the checksum that the placement says.
-        """
+    def _stage(self, content: bytes) -> Iterator[Path]:
+        """The content under a temporary name, whole on the disk. What is left of it is cleared away later."""
         staged = self._staged / secrets.token_hex(8)
         with ExitStack() as stack:
             with self._locked():  # so that nobody finds it before it says that it is being written
@@ -230,8 +224,7 @@ class FolderBlobs:
                 fcntl.flock(file, fcntl.LOCK_EX)
             with ExitStack() as undo:
                 undo.callback(staged.unlink)
-                if copy(content, file) != placement.crc32c:
-                    raise Retryable(f"{content.name} changed on its way to the folder: its checksum differs")
+                file.write(content)
                 file.flush()
                 sync(file.fileno())
                 undo.pop_all()
@@ -239,11 +232,14 @@ class FolderBlobs:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with self._threads, (self._root / OURS / "lock").open("ab") as lock:
+        with self._threads:
             if self._closed:
                 raise BlobsUnavailable(f"The folder {self._root} is closed")
-            fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the descriptor, also when the process is killed
-            yield
+            fcntl.flock(self._lock, fcntl.LOCK_EX)  # ends with the process, however that ends
+            try:
+                yield
+            finally:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     @contextmanager
     def _translated(self, name: str | None = None) -> Iterator[None]:

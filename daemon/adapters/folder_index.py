@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import google_crc32c
 
 from daemon.adapters.database import Log, connect
 from daemon.core.objects import StoredObject
+from daemon.crc32c import as_text
 
 CHUNK = 1 << 20  # bytes
 
@@ -104,17 +103,10 @@ class Index:
         self._connection.close()
 
 
-def copy(source: Path, target: BinaryIO | None) -> str:
-    """Copy a file's bytes, or only read them; returns their CRC32C as base64 of the big-endian value."""
+def checksum(path: Path) -> str:
+    """The CRC32C of a file, as ``crc32c`` writes it."""
     found = 0
-    with source.open("rb") as file:
+    with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             found = google_crc32c.extend(found, chunk)
-            if target is not None:
-                target.write(chunk)
-    return base64.b64encode(found.to_bytes(4, "big")).decode()
-
-
-def checksum(path: Path) -> str:
-    """The CRC32C of a file as base64 of the big-endian value."""
-    return copy(path, None)
+    return as_text(found)

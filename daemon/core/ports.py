@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol
 
 from daemon.core.errors import DocumentTooLarge, StoreUnavailable
@@ -165,8 +164,8 @@ class BlobStore(Protocol):
         """The object's present generation, or ``None``."""
         ...
 
-    def put(self, name: str, content: Path, placement: Placement) -> int | None:
-        """Store a file under ``name`` if the object's generation is still ``placement.generation`` (0: absent).
+    def put(self, name: str, content: bytes, placement: Placement) -> int | None:
+        """Store ``content`` under ``name`` if the object's generation is still ``placement.generation`` (0: absent).
 
         Returns the new generation, or ``None`` where the condition did not hold: look again.
 

@@ -23,6 +23,7 @@ from daemon.adapters.folder_index import checksum
 from daemon.adapters.sqlite import SqliteStore
 from daemon.core.job import SERVER_TIME, Changes, Collection, Document, JobId
 from daemon.core.objects import ContentType, Mark, Placement
+from daemon.crc32c import crc32c
 
 JOB = JobId(user_id="user", collection=Collection.IMAGES, file_uid="file")
 NAME = "generated/user/image/file.png"
@@ -70,19 +71,18 @@ def at_every_line(folder: Path, before: Callable[[Path], None], act: Act, check:
     raise AssertionError("the act never ends")
 
 
-def put(blobs: FolderBlobs, place: Path, which: str, generation: int) -> int | None:
+def put(blobs: FolderBlobs, which: str, generation: int) -> int | None:
     """Put the old or the new content."""
-    source = place / which
-    source.write_bytes(CONTENTS[which])
+    content = CONTENTS[which]
     mark = Mark(document=JOB.path, token=which, attempt=1, claimed=1)
-    placement = Placement(generation=generation, content_type=ContentType.PNG, crc32c=checksum(source), mark=mark)
-    return blobs.put(NAME, source, placement)
+    placement = Placement(generation=generation, content_type=ContentType.PNG, crc32c=crc32c(content), mark=mark)
+    return blobs.put(NAME, content, placement)
 
 
 def old_object(place: Path) -> None:
     """An object to replace or delete."""
     with closing(FolderBlobs(place / "media", "http://here")) as blobs:
-        assert put(blobs, place, "old", 0) == 1
+        assert put(blobs, "old", 0) == 1
 
 
 def nothing(place: Path) -> None:
@@ -92,14 +92,14 @@ def nothing(place: Path) -> None:
 def open_and_create(place: Path, arm: Arm) -> None:
     """The first object in a new folder."""
     arm()
-    assert put(FolderBlobs(place / "media", "http://here"), place, "new", 0) == 1
+    assert put(FolderBlobs(place / "media", "http://here"), "new", 0) == 1
 
 
 def replace(place: Path, arm: Arm) -> None:
     """Replace the generation that is there."""
     blobs = FolderBlobs(place / "media", "http://here")
     arm()
-    assert put(blobs, place, "new", 1) == 2
+    assert put(blobs, "new", 1) == 2
 
 
 def delete(place: Path, arm: Arm) -> None:
@@ -122,7 +122,7 @@ def check_object(place: Path) -> None:
             assert mark is not None
             assert file.read_bytes() == CONTENTS[mark.token]
             assert found.crc32c == checksum(file)
-        again = put(blobs, place, "new", found.generation if found else 0)
+        again = put(blobs, "new", found.generation if found else 0)
         assert again is not None
         assert again > (found.generation if found else 0)
         assert file.read_bytes() == CONTENTS["new"]

@@ -13,11 +13,11 @@ PRELUDE = """
 import sys
 from pathlib import Path
 from daemon.adapters.folder import FolderBlobs
-from daemon.adapters.folder_index import checksum
 from daemon.adapters.sqlite import SqliteStore
 from daemon.core.errors import BlobsUnavailable, StoreUnavailable
 from daemon.core.job import Changes, Collection, JobId, Refusal
 from daemon.core.objects import ContentType, Mark, Placement
+from daemon.crc32c import crc32c
 
 path = Path(sys.argv[1])
 
@@ -27,9 +27,9 @@ def job(file_uid):
 def writing(**fields):
     return lambda document, now: Changes(reason="test", fields=fields, create=document.fields is None)
 
-def placement(source, token):
+def placement(content, token):
     mark = Mark(document="generations/user/images/file", token=token, attempt=1, claimed=1)
-    return Placement(generation=0, content_type=ContentType.PNG, crc32c=checksum(source), mark=mark)
+    return Placement(generation=0, content_type=ContentType.PNG, crc32c=crc32c(content), mark=mark)
 """
 ROOT = Path(__file__).parents[2]
 

@@ -13,6 +13,7 @@ from daemon.adapters.folder import FolderBlobs
 from daemon.adapters.folder_index import checksum
 from daemon.core.errors import BlobsUnavailable, Rejected
 from daemon.core.objects import ContentType, Mark, Placement, StoredObject
+from daemon.crc32c import crc32c
 from tests.adapters.subprocesses import kill_at_every_line, python
 
 NAME = "generated/user/image/file.png"
@@ -43,23 +44,18 @@ def blobs(open_blobs: Callable[[], FolderBlobs]) -> FolderBlobs:
     return open_blobs()
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """A picture to put."""
-    path = tmp_path / "source.png"
-    path.write_bytes(b"picture")
-    return path
+PICTURE = b"picture"
 
 
-def placement(source: Path, generation: int = 0) -> Placement:
+def placement(content: bytes = PICTURE, generation: int = 0) -> Placement:
     """Where our claim puts it."""
     mark = Mark(document="generations/user/images/file", token="token", attempt=1, claimed=1)
-    return Placement(generation=generation, content_type=ContentType.PNG, crc32c=checksum(source), mark=mark)
+    return Placement(generation=generation, content_type=ContentType.PNG, crc32c=crc32c(content), mark=mark)
 
 
-def put(blobs: FolderBlobs, source: Path, name: str = NAME) -> StoredObject:
+def put(blobs: FolderBlobs, name: str = NAME) -> StoredObject:
     """Create an object."""
-    assert blobs.put(name, source, placement(source))
+    assert blobs.put(name, PICTURE, placement())
     found = blobs.look(name)
     assert found is not None
     return found
@@ -77,21 +73,20 @@ def test_a_kill_at_any_line_leaves_the_old_or_the_new_object(scene: str, tmp_pat
     assert kill_at_every_line(scene, tmp_path) > 20
 
 
-def test_an_object_is_a_file_of_its_name(root: Path, blobs: FolderBlobs, source: Path) -> None:
+def test_an_object_is_a_file_of_its_name(root: Path, blobs: FolderBlobs) -> None:
     """A person can open the picture, and no temporary file is left."""
-    put(blobs, source)
+    put(blobs)
     assert (root / NAME).read_bytes() == b"picture"
     assert staged(root) == []
     assert blobs.address(NAME, Mark(document="d", token="t", attempt=1, claimed=1)) == f"file:///media/{NAME}"
 
 
-def test_several_processes_create_each_object_once(root: Path, source: Path) -> None:
+def test_several_processes_create_each_object_once(root: Path) -> None:
     """Three processes that open a new folder at once and create the same objects share them out."""
-    script = f"""
-source = Path({str(source)!r})
+    script = """
 blobs = FolderBlobs(path, "http://here")
 for number in range(20):
-    if blobs.put(f"generated/user/image/{{number}}.png", source, placement(source, sys.executable)) is not None:
+    if blobs.put(f"generated/user/image/{number}.png", b"picture", placement(b"picture", sys.executable)) is not None:
         print(number, flush=True)
 blobs.close()
 """
@@ -103,14 +98,14 @@ blobs.close()
     assert sorted(won) == list(range(20))
 
 
-def test_a_part_of_a_name_may_be_as_long_as_a_file_name(blobs: FolderBlobs, source: Path) -> None:
+def test_a_part_of_a_name_may_be_as_long_as_a_file_name(blobs: FolderBlobs) -> None:
     """255 bytes go, more is the request's fault and said so."""
-    put(blobs, source, f"generated/user/image/{'é' * 125}a.png")
+    put(blobs, f"generated/user/image/{'é' * 125}a.png")
     for name in (f"generated/user/image/{'é' * 126}.png", f"generated/{'u' * 256}/image/a.png"):
         with pytest.raises(Rejected, match="too long for a file"):
-            blobs.put(name, source, placement(source))
+            blobs.put(name, PICTURE, placement())
     with pytest.raises(Rejected, match="too long for a file"):
-        blobs.put("/".join(["d" * 250] * 20), source, placement(source))
+        blobs.put("/".join(["d" * 250] * 20), PICTURE, placement())
 
 
 @pytest.mark.parametrize(
@@ -130,11 +125,11 @@ def test_a_part_of_a_name_may_be_as_long_as_a_file_name(blobs: FolderBlobs, sour
         "generated/\ud800.png",
     ],
 )
-def test_no_name_leads_out_of_the_folder(root: Path, blobs: FolderBlobs, source: Path, name: str) -> None:
+def test_no_name_leads_out_of_the_folder(root: Path, blobs: FolderBlobs, name: str) -> None:
     """What would lie outside, among our own files, or nowhere is refused by every method."""
     before = sorted(root.rglob("*"))
     for attempt in (
-        lambda: blobs.put(name, source, placement(source)),
+        lambda: blobs.put(name, PICTURE, placement()),
         lambda: blobs.look(name),
         lambda: blobs.delete(name, 1),
     ):
@@ -144,70 +139,70 @@ def test_no_name_leads_out_of_the_folder(root: Path, blobs: FolderBlobs, source:
 
 
 @pytest.mark.parametrize("prefix", ["../", "/etc/", ".easeld/", "generated/../../"])
-def test_no_prefix_leads_out_of_the_folder(blobs: FolderBlobs, source: Path, prefix: str) -> None:
+def test_no_prefix_leads_out_of_the_folder(blobs: FolderBlobs, prefix: str) -> None:
     """Nothing is listed there."""
-    put(blobs, source)
+    put(blobs)
     assert list(blobs.objects(prefix)) == []
     assert [found.name for found in blobs.objects("")] == [NAME]
 
 
-def test_a_file_that_a_person_put_there_is_an_object_without_mark(root: Path, blobs: FolderBlobs, source: Path) -> None:
+def test_a_file_that_a_person_put_there_is_an_object_without_mark(root: Path, blobs: FolderBlobs) -> None:
     """It is not replaced by a creation, only by its generation."""
     (root / NAME).parent.mkdir(parents=True)
     (root / NAME).write_bytes(b"mine")
-    assert blobs.put(NAME, source, placement(source)) is None
+    assert blobs.put(NAME, PICTURE, placement()) is None
     found = blobs.look(NAME)
     assert found is not None
     assert (found.size, found.metadata) == (4, {})
     assert found.crc32c == checksum(root / NAME)
     assert [stored.name for stored in blobs.objects("generated/")] == [NAME]
-    assert blobs.put(NAME, source, placement(source, found.generation))
+    assert blobs.put(NAME, PICTURE, placement(generation=found.generation))
     assert (root / NAME).read_bytes() == b"picture"
 
 
-def test_a_file_that_a_person_changed_is_another_generation(root: Path, blobs: FolderBlobs, source: Path) -> None:
+def test_a_file_that_a_person_changed_is_another_generation(root: Path, blobs: FolderBlobs) -> None:
     """The claim that wrote it neither replaces nor deletes it any more."""
-    before = put(blobs, source)
+    before = put(blobs)
     (root / NAME).write_bytes(b"retouched")
     assert not blobs.delete(NAME, before.generation)
-    assert blobs.put(NAME, source, placement(source, before.generation)) is None
+    assert blobs.put(NAME, PICTURE, placement(generation=before.generation)) is None
     found = blobs.look(NAME)
     assert found is not None
     assert found.generation > before.generation
     assert (found.size, found.metadata) == (9, {})
 
 
-def test_a_file_that_was_only_touched_keeps_its_mark(root: Path, blobs: FolderBlobs, source: Path) -> None:
+def test_a_file_that_was_only_touched_keeps_its_mark(root: Path, blobs: FolderBlobs) -> None:
     """A copy brought back from a backup is the same object."""
-    before = put(blobs, source)
+    before = put(blobs)
     os.utime(root / NAME, (1, 1))
     assert blobs.look(NAME) == before
     assert blobs.look(NAME) == before
 
 
-def test_a_file_that_a_person_removed_is_absent(root: Path, blobs: FolderBlobs, source: Path) -> None:
+def test_a_file_that_a_person_removed_is_absent(root: Path, blobs: FolderBlobs) -> None:
     """It can be created again, as a generation of its own."""
-    before = put(blobs, source)
+    before = put(blobs)
     (root / NAME).unlink()
     assert blobs.look(NAME) is None
     assert not blobs.delete(NAME, before.generation)
-    assert put(blobs, source).generation > before.generation
+    assert put(blobs).generation > before.generation
 
 
-def test_a_folder_where_a_file_should_be_is_refused(root: Path, blobs: FolderBlobs, source: Path) -> None:
+def test_a_folder_where_a_file_should_be_is_refused(root: Path, blobs: FolderBlobs) -> None:
     """Neither is a folder replaced by a file, nor a file by a folder."""
     (root / NAME).mkdir(parents=True)
     with pytest.raises(Rejected, match="is a folder"):
-        blobs.put(NAME, source, placement(source))
-    put(blobs, source, "generated/file")
+        blobs.put(NAME, PICTURE, placement())
+    put(blobs, "generated/file")
     with pytest.raises(Rejected, match="needs a folder"):
-        blobs.put("generated/file/below.png", source, placement(source))
+        blobs.put("generated/file/below.png", PICTURE, placement())
     assert [stored.name for stored in blobs.objects("")] == ["generated/file"]
 
 
-def test_what_is_no_file_is_not_listed(root: Path, blobs: FolderBlobs, source: Path) -> None:
+def test_what_is_no_file_is_not_listed(root: Path, blobs: FolderBlobs) -> None:
     """Pipes and names that are no text are left alone."""
-    put(blobs, source)
+    put(blobs)
     os.mkfifo(root / "generated" / "pipe")
     (root / "generated" / os.fsdecode(b"latin-\xe4.png")).write_bytes(b"no text")
     assert [stored.name for stored in blobs.objects("")] == [NAME]
@@ -219,12 +214,11 @@ def test_a_full_disk_makes_the_store_unavailable_and_leaves_nothing(
     """What could not be written whole is no object and takes no room."""
     script = """
 import resource
-source = path.with_name("large")
-source.write_bytes(b"x" * 1_000_000)
+content = b"x" * 1_000_000
 blobs = FolderBlobs(path, "http://here")
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 try:
-    blobs.put("generated/large.png", source, placement(source, "token"))
+    blobs.put("generated/large.png", content, placement(content, "token"))
 except BlobsUnavailable as exc:
     print(exc)
 """
@@ -236,13 +230,11 @@ except BlobsUnavailable as exc:
     assert open_blobs().look("generated/large.png") is None
 
 
-def test_temporary_files_of_the_dead_are_cleared_away(
-    root: Path, open_blobs: Callable[[], FolderBlobs], source: Path
-) -> None:
+def test_temporary_files_of_the_dead_are_cleared_away(root: Path, open_blobs: Callable[[], FolderBlobs]) -> None:
     """Those of a writer that lives are not, whichever process looks."""
     blobs = open_blobs()
     (root / ".easeld" / "staged" / "left").write_bytes(b"half a pict")
-    with blobs._stage(source, placement(source)) as living:
+    with blobs._stage(PICTURE) as living:
         open_blobs()
         assert staged(root) == [living]
     open_blobs()
@@ -250,12 +242,11 @@ def test_temporary_files_of_the_dead_are_cleared_away(
 
 
 def test_a_rename_that_was_not_done_is_done_by_the_next_look(
-    root: Path, open_blobs: Callable[[], FolderBlobs], source: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, open_blobs: Callable[[], FolderBlobs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The commit is the moment at which the object changes; whoever comes next finishes what it began."""
     blobs = open_blobs()
-    before = put(blobs, source)
-    source.write_bytes(b"new picture")
+    before = put(blobs)
     with monkeypatch.context() as failing:
 
         def no_room(staged: Path, path: Path) -> None:
@@ -263,7 +254,7 @@ def test_a_rename_that_was_not_done_is_done_by_the_next_look(
 
         failing.setattr(blobs, "_move", no_room)
         with pytest.raises(BlobsUnavailable, match="No space left"):
-            blobs.put(NAME, source, placement(source, before.generation))
+            blobs.put(NAME, b"new picture", placement(b"new picture", before.generation))
     assert (root / NAME).read_bytes() == b"picture"
     found = blobs.look(NAME)
     assert found is not None

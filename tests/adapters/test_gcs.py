@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http import HTTPStatus
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
 
-import google_crc32c
 import pytest
 from google.cloud.storage import Bucket
 
 from daemon.adapters.gcs import AddressStyle, GcsBlobs
 from daemon.core.errors import BlobsUnavailable, Retryable, WrongSettings
 from daemon.core.objects import ContentType, Mark, Placement
+from daemon.crc32c import crc32c
 from tests.parts.fake_gcs import GcsServer
 from tests.parts.gcs_fence import Accepted, GcsFence, gcs_fence
 from tests.parts.process import free_port
@@ -43,25 +41,17 @@ def blobs(fence: GcsFence, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> I
     blobs.close()
 
 
-@pytest.fixture
-def content(tmp_path: Path) -> Path:
-    """A file to put."""
-    path = tmp_path / "content"
-    path.write_bytes(b"picture")
-    return path
+PICTURE = b"picture"
 
 
-def placement(content: Path, generation: int = 0) -> Placement:
-    """Write the file as a PNG of our claim."""
-    checksum = base64.b64encode(google_crc32c.value(content.read_bytes()).to_bytes(4, "big")).decode()
-    return Placement(generation=generation, content_type=ContentType.PNG, crc32c=checksum, mark=MARK)
+def placement(content: bytes = PICTURE, generation: int = 0) -> Placement:
+    """Write it as a PNG of our claim."""
+    return Placement(generation=generation, content_type=ContentType.PNG, crc32c=crc32c(content), mark=MARK)
 
 
-def test_an_object_has_its_type_and_may_be_kept_only_while_it_holds(
-    blobs: GcsBlobs, bucket: Bucket, content: Path
-) -> None:
+def test_an_object_has_its_type_and_may_be_kept_only_while_it_holds(blobs: GcsBlobs, bucket: Bucket) -> None:
     """Browsers show it, and ask again before they show it a second time: a new life may have replaced it."""
-    blobs.put(NAME, content, placement(content))
+    blobs.put(NAME, PICTURE, placement())
     stored = bucket.get_blob(NAME)
     assert stored.content_type == "image/png"
     assert stored.cache_control == "public, no-cache"
@@ -72,10 +62,10 @@ def test_an_object_has_its_type_and_may_be_kept_only_while_it_holds(
     "status",
     [HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INTERNAL_SERVER_ERROR],
 )
-def test_a_passing_trouble_is_tried_again(blobs: GcsBlobs, fence: GcsFence, content: Path, status: HTTPStatus) -> None:
+def test_a_passing_trouble_is_tried_again(blobs: GcsBlobs, fence: GcsFence, status: HTTPStatus) -> None:
     """Looking, uploading and deleting survive a few refusals."""
     fence.fail("POST", status, times=2)
-    generation = blobs.put(NAME, content, placement(content))
+    generation = blobs.put(NAME, PICTURE, placement())
     assert generation
     fence.fail("GET", status, times=2)
     assert blobs.look(NAME)
@@ -85,20 +75,20 @@ def test_a_passing_trouble_is_tried_again(blobs: GcsBlobs, fence: GcsFence, cont
     assert blobs.delete(NAME, generation)
 
 
-def test_an_upload_whose_answer_was_lost_is_found_by_looking(blobs: GcsBlobs, fence: GcsFence, content: Path) -> None:
+def test_an_upload_whose_answer_was_lost_is_found_by_looking(blobs: GcsBlobs, fence: GcsFence) -> None:
     """The second try meets our own object; it is there once, whole, and bears our mark."""
     fence.fail("POST", HTTPStatus.SERVICE_UNAVAILABLE, after=True)
-    assert blobs.put(NAME, content, placement(content)) is None
+    assert blobs.put(NAME, PICTURE, placement()) is None
     found = blobs.look(NAME)
     assert found is not None
     assert Mark.read(found.metadata) == MARK
-    assert found.crc32c == placement(content).crc32c
+    assert found.crc32c == placement().crc32c
     assert [accepted.kind for accepted in fence.accepted] == ["upload"]
 
 
-def test_a_large_file_keeps_the_condition(blobs: GcsBlobs, content: Path) -> None:
+def test_a_large_file_keeps_the_condition(blobs: GcsBlobs) -> None:
     """Above 8 MiB the library uploads in pieces; creating still never replaces."""
-    content.write_bytes(bytes(9 * 1024 * 1024))
+    content = bytes(9 * 1024 * 1024)
     assert blobs.put(NAME, content, placement(content))
     assert blobs.put(NAME, content, placement(content)) is None
     found = blobs.look(NAME)
@@ -106,12 +96,12 @@ def test_a_large_file_keeps_the_condition(blobs: GcsBlobs, content: Path) -> Non
     assert found.size == 9 * 1024 * 1024
 
 
-def test_a_refusal_says_which_role_is_missing(blobs: GcsBlobs, fence: GcsFence, bucket: Bucket, content: Path) -> None:
+def test_a_refusal_says_which_role_is_missing(blobs: GcsBlobs, fence: GcsFence, bucket: Bucket) -> None:
     """The message holds the command that grants access to this bucket."""
     command = f"gcloud storage buckets add-iam-policy-binding gs://{bucket.name} --member=serviceAccount:"
     fence.fail("POST", HTTPStatus.FORBIDDEN, times=2)
     with pytest.raises(BlobsUnavailable) as caught:
-        blobs.put(NAME, content, placement(content))
+        blobs.put(NAME, PICTURE, placement())
     assert command in str(caught.value)
     [line] = blobs.probe()
     assert command in line
@@ -145,7 +135,7 @@ def test_a_missing_bucket_is_told(fence: GcsFence, blobs: GcsBlobs) -> None:
     missing.close()
 
 
-def test_an_unreachable_bucket_is_told_within_the_deadline(monkeypatch: pytest.MonkeyPatch, content: Path) -> None:
+def test_an_unreachable_bucket_is_told_within_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for a server that is not there."""
     address = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
@@ -154,7 +144,7 @@ def test_an_unreachable_bucket_is_told_within_the_deadline(monkeypatch: pytest.M
     with pytest.raises(BlobsUnavailable):
         blobs.look(NAME)
     with pytest.raises(BlobsUnavailable):
-        blobs.put(NAME, content, placement(content))
+        blobs.put(NAME, PICTURE, placement())
     with pytest.raises(BlobsUnavailable):
         list(blobs.objects("generating/"))
     assert len(blobs.probe()) == 1
@@ -163,15 +153,13 @@ def test_an_unreachable_bucket_is_told_within_the_deadline(monkeypatch: pytest.M
 
 
 def test_a_bucket_that_takes_wrong_bytes_is_caught(
-    gcs_server: GcsServer, bucket: Bucket, content: Path, monkeypatch: pytest.MonkeyPatch
+    gcs_server: GcsServer, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the server does not compare, as here, what it computed is compared here, and the object deleted again."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url)
     blobs = GcsBlobs.connect(bucket=bucket.name, base=gcs_server.url)
-    wrong = placement(content)
-    content.write_bytes(b"damaged")
     with pytest.raises(Retryable, match="checksum"):
-        blobs.put(NAME, content, wrong)
+        blobs.put(NAME, b"damaged", placement())
     assert blobs.look(NAME) is None
     blobs.close()
 
@@ -196,21 +184,21 @@ def test_an_object_that_is_replaced_has_an_address_for_each_version(monkeypatch:
         blobs.close()
 
 
-def test_an_address_with_a_version_is_the_objects(blobs: GcsBlobs, content: Path) -> None:
+def test_an_address_with_a_version_is_the_objects(blobs: GcsBlobs) -> None:
     """The version is for the browser's cache: the server gives what is there."""
-    generation = blobs.put(NAME, content, placement(content))
+    generation = blobs.put(NAME, PICTURE, placement())
     with urlopen(blobs.address(NAME, MARK, version=1)) as answer:
         assert answer.read() == b"picture"
     assert blobs.address(NAME, MARK, version=generation) != blobs.address(NAME, MARK, version=1)
 
 
 def test_a_token_address_is_firebase_s_and_the_object_carries_the_token(
-    gcs_server: GcsServer, bucket: Bucket, content: Path, monkeypatch: pytest.MonkeyPatch
+    gcs_server: GcsServer, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As getDownloadURL() would give it; another claim's address has another token."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url)
     blobs = GcsBlobs.connect(bucket=bucket.name, style=AddressStyle.TOKEN)
-    blobs.put(NAME, content, placement(content))
+    blobs.put(NAME, PICTURE, placement())
     found = blobs.look(NAME)
     assert found is not None
     token = found.metadata["firebaseStorageDownloadTokens"]
@@ -271,9 +259,9 @@ def test_wrong_credentials_are_one_clear_line() -> None:
         GcsBlobs.connect(bucket="any", credentials="no json")
 
 
-def test_the_fence_enforces_what_the_server_ignores(fence: GcsFence, blobs: GcsBlobs, content: Path) -> None:
+def test_the_fence_enforces_what_the_server_ignores(fence: GcsFence, blobs: GcsBlobs) -> None:
     """A delete of another generation is refused, and the log tells only what was carried out."""
-    generation = blobs.put(NAME, content, placement(content))
+    generation = blobs.put(NAME, PICTURE, placement())
     assert generation
     assert not blobs.delete(NAME, generation + 1)
     assert blobs.look(NAME)

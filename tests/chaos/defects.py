@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from daemon import publish
@@ -28,7 +27,7 @@ class Through:
 class NoFence(Through):
     """A bucket whose uploads have no condition: the last one wins, and says that it was the first."""
 
-    def put(self, name: str, content: Path, placement: Placement) -> int | None:
+    def put(self, name: str, content: bytes, placement: Placement) -> int | None:
         for _ in range(20):
             present = self._inner.look(name)
             changed = Placement(

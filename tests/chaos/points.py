@@ -104,7 +104,7 @@ class PointBlobs:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._blobs, name)
 
-    def put(self, name: str, content: Path, placement: Placement) -> int | None:
+    def put(self, name: str, content: bytes, placement: Placement) -> int | None:
         self._points.reach(PUTTING, placement.mark.document)
         generation = self._blobs.put(name, content, placement)
         if generation is not None:

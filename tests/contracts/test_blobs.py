@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from urllib.parse import unquote
 
 import google_crc32c
@@ -28,27 +27,10 @@ def mark(token: str = "token") -> Mark:
     return Mark(document="generations/user/images/file", token=token, attempt=1, claimed=7)
 
 
-class Putter:
-    """Puts bytes by way of a file, as the flow does."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(
-        self, blobs: BlobStore, name: str, content: bytes, *, generation: int = 0, token: str = "token"
-    ) -> int | None:
-        source = self.folder / f"source-{token}"
-        source.write_bytes(content)
-        placement = Placement(
-            generation=generation, content_type=ContentType.PNG, crc32c=crc32c(content), mark=mark(token)
-        )
-        return blobs.put(name, source, placement)
-
-
-@pytest.fixture
-def put(tmp_path: Path) -> Putter:
-    """Puts bytes."""
-    return Putter(tmp_path)
+def put(blobs: BlobStore, name: str, content: bytes, *, generation: int = 0, token: str = "token") -> int | None:
+    """Put a picture, as the flow does."""
+    placement = Placement(generation=generation, content_type=ContentType.PNG, crc32c=crc32c(content), mark=mark(token))
+    return blobs.put(name, content, placement)
 
 
 def test_what_is_absent_is_none(blobs: BlobStore) -> None:
@@ -56,7 +38,7 @@ def test_what_is_absent_is_none(blobs: BlobStore) -> None:
     assert blobs.look(NAME) is None
 
 
-def test_an_object_keeps_what_was_put_beside_its_bytes(open_blobs: Callable[[], BlobStore], put: Putter) -> None:
+def test_an_object_keeps_what_was_put_beside_its_bytes(open_blobs: Callable[[], BlobStore]) -> None:
     """Name, generation, checksum, size and mark are there for every process."""
     generation = put(open_blobs(), NAME, b"picture")
     found = open_blobs().look(NAME)
@@ -66,7 +48,7 @@ def test_an_object_keeps_what_was_put_beside_its_bytes(open_blobs: Callable[[], 
     assert Mark.read(found.metadata) == mark()
 
 
-def test_an_object_of_more_than_one_chunk_is_whole(blobs: BlobStore, put: Putter) -> None:
+def test_an_object_of_more_than_one_chunk_is_whole(blobs: BlobStore) -> None:
     """A file of some megabytes arrives with the checksum that it left with."""
     content = bytes(range(256)) * 4 * 1024 * 3
     put(blobs, NAME, content)
@@ -75,7 +57,7 @@ def test_an_object_of_more_than_one_chunk_is_whole(blobs: BlobStore, put: Putter
     assert (found.size, found.crc32c) == (len(content), crc32c(content))
 
 
-def test_creating_never_replaces(open_blobs: Callable[[], BlobStore], put: Putter) -> None:
+def test_creating_never_replaces(open_blobs: Callable[[], BlobStore]) -> None:
     """Generation 0 means that there must be nothing, whoever put it there."""
     first = put(open_blobs(), NAME, b"first", token="first")
     assert put(open_blobs(), NAME, b"second", token="second") is None
@@ -84,7 +66,7 @@ def test_creating_never_replaces(open_blobs: Callable[[], BlobStore], put: Putte
     assert (found.generation, found.crc32c) == (first, crc32c(b"first"))
 
 
-def test_replacing_is_of_that_very_generation(blobs: BlobStore, put: Putter) -> None:
+def test_replacing_is_of_that_very_generation(blobs: BlobStore) -> None:
     """A replacement goes through once, and not for the generation before."""
     first = put(blobs, NAME, b"first")
     assert first
@@ -100,7 +82,7 @@ def test_replacing_is_of_that_very_generation(blobs: BlobStore, put: Putter) -> 
     assert mine.token == "second"
 
 
-def test_replacing_what_is_gone_does_not_create(blobs: BlobStore, put: Putter) -> None:
+def test_replacing_what_is_gone_does_not_create(blobs: BlobStore) -> None:
     """A generation that was deleted is not replaced."""
     first = put(blobs, NAME, b"first")
     assert first
@@ -109,7 +91,7 @@ def test_replacing_what_is_gone_does_not_create(blobs: BlobStore, put: Putter) -
     assert blobs.look(NAME) is None
 
 
-def test_deleting_is_of_that_very_generation(blobs: BlobStore, put: Putter) -> None:
+def test_deleting_is_of_that_very_generation(blobs: BlobStore) -> None:
     """A zombie that deletes what it wrote does not delete what came after."""
     first = put(blobs, NAME, b"first")
     assert first
@@ -122,7 +104,7 @@ def test_deleting_is_of_that_very_generation(blobs: BlobStore, put: Putter) -> N
     assert not blobs.delete(NAME, second)
 
 
-def test_generations_grow_over_deletion(blobs: BlobStore, put: Putter) -> None:
+def test_generations_grow_over_deletion(blobs: BlobStore) -> None:
     """No generation is given twice."""
     first = put(blobs, NAME, b"first")
     assert first
@@ -132,7 +114,7 @@ def test_generations_grow_over_deletion(blobs: BlobStore, put: Putter) -> None:
     assert again > first
 
 
-def test_exactly_one_of_many_creations_wins(open_blobs: Callable[[], BlobStore], put: Putter) -> None:
+def test_exactly_one_of_many_creations_wins(open_blobs: Callable[[], BlobStore]) -> None:
     """Of eight threads on two instances that create the same object, one does, and its bytes are there."""
     instances = [open_blobs(), open_blobs()]
 
@@ -147,13 +129,11 @@ def test_exactly_one_of_many_creations_wins(open_blobs: Callable[[], BlobStore],
     assert (found.generation, found.crc32c) == (results[winner], crc32c(f"by {winner}".encode()))
 
 
-def test_content_that_changed_on_its_way_is_refused(blobs: BlobStore, tmp_path: Path) -> None:
+def test_content_that_changed_on_its_way_is_refused(blobs: BlobStore) -> None:
     """Bytes that do not have the placement's checksum never become an object, and the job is tried again."""
-    source = tmp_path / "source"
-    source.write_bytes(b"damaged")
     placement = Placement(generation=0, content_type=ContentType.PNG, crc32c=crc32c(b"whole"), mark=mark())
     with pytest.raises(Retryable, match="checksum"):
-        blobs.put(NAME, source, placement)
+        blobs.put(NAME, b"damaged", placement)
     assert blobs.look(NAME) is None
 
 
@@ -170,7 +150,7 @@ def test_content_that_changed_on_its_way_is_refused(blobs: BlobStore, tmp_path: 
         "generated/user/image/back\\slash\"quote'.png",
     ],
 )
-def test_odd_names_are_names(blobs: BlobStore, put: Putter, name: str) -> None:
+def test_odd_names_are_names(blobs: BlobStore, name: str) -> None:
     """What a client may call its file is kept letter by letter, and told apart from what looks like it."""
     generation = put(blobs, name, b"odd")
     assert generation
@@ -198,7 +178,7 @@ def test_addresses_are_percent_encoded(blobs: BlobStore, name: str, encoded: str
     assert "//" not in address.partition("://")[2]
 
 
-def test_objects_are_those_of_a_prefix(blobs: BlobStore, put: Putter) -> None:
+def test_objects_are_those_of_a_prefix(blobs: BlobStore) -> None:
     """A prefix need not end at a slash; what begins otherwise is left out; generations and marks are there."""
     for name in ("generated/user/image/a.png", "generated/user/image/a_1.png", "generated/user/image/b.png"):
         put(blobs, name, name.encode())
@@ -212,7 +192,7 @@ def test_objects_are_those_of_a_prefix(blobs: BlobStore, put: Putter) -> None:
     assert list(blobs.objects("generated/user3/")) == []
 
 
-def test_deleted_objects_are_not_listed(blobs: BlobStore, put: Putter) -> None:
+def test_deleted_objects_are_not_listed(blobs: BlobStore) -> None:
     """What is gone is gone from the list."""
     generation = put(blobs, NAME, b"picture")
     assert generation

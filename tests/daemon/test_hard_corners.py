@@ -125,7 +125,7 @@ def test_what_nobody_foresaw_counts_as_a_crash_of_the_job(rig: Rig, monkeypatch:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr(encode, "write_png", broken)
+    monkeypatch.setattr(encode, "png", broken)
     job = rig.call("a")
     with rig.worker() as running:
         assert running.wait() == EXIT_BROKEN
@@ -148,7 +148,7 @@ def test_a_worker_that_breaks_claims_no_more_before_its_job_is_queued_again(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr(encode, "write_png", broken)
+    monkeypatch.setattr(encode, "png", broken)
     rig.call("a")
     monkeypatch.setattr(type(rig.store), "update", watched)
     with rig.worker() as running:
@@ -162,8 +162,8 @@ def test_a_full_disk_puts_the_job_off(rig: Rig, monkeypatch: pytest.MonkeyPatch)
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(encode, "write_png", full)
-    job = rig.call("a")
+    monkeypatch.setattr(encode, "mp4", full)
+    job = rig.call("a", collection=Collection.VIDEOS)
     with rig.worker() as running:
         until(lambda: "not_before" in rig.fields(job).get("easeld", {}), "the job is put off")
         assert running.exit is None

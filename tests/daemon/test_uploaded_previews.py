@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from threading import Event
 
-import google_crc32c
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,6 +16,7 @@ from daemon.core.errors import BlobsUnavailable, DocumentTooLarge
 from daemon.core.job import Changes, Collection, Decide, Document, JobId, Refusal
 from daemon.core.objects import ContentType, Mark, Placement
 from daemon.core.ports import BlobStore, Store
+from daemon.crc32c import crc32c
 from daemon.shutdown import EXIT_OK
 from models.errors import GenerationFailed
 from models.spec import Call
@@ -44,7 +42,7 @@ class Gate:
     def __getattr__(self, name: str) -> object:
         return getattr(self._blobs, name)
 
-    def put(self, name: str, content: Path, placement: Placement) -> int | None:
+    def put(self, name: str, content: bytes, placement: Placement) -> int | None:
         if name == PREVIEW:
             if self.away:
                 self.refused += 1
@@ -84,12 +82,9 @@ def run_to_preview(rig: Rig, *, collection: Collection = Collection.IMAGES, **pa
 
 def leave(rig: Rig, name: str, *, token: str) -> None:
     """Put an object into the bucket as a claim leaves it that is killed before it cleans up."""
-    source = rig.folder / "left"
-    source.write_bytes(b"left")
-    checksum = base64.b64encode(google_crc32c.value(b"left").to_bytes(4, "big")).decode()
     mark = Mark(document="generations/u/images/one", token=token, attempt=1, claimed=1)
-    placement = Placement(generation=0, content_type=ContentType.JPEG, crc32c=checksum, mark=mark)
-    assert rig.blobs.put(name, source, placement) is not None
+    placement = Placement(generation=0, content_type=ContentType.JPEG, crc32c=crc32c(b"left"), mark=mark)
+    assert rig.blobs.put(name, b"left", placement) is not None
 
 
 def test_a_preview_stands_beside_the_result_to_come(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

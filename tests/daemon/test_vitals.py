@@ -3,7 +3,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from threading import Event
 
 import pytest
@@ -178,7 +177,7 @@ class Hatch:
     def __getattr__(self, name: str) -> object:
         return getattr(self._blobs, name)
 
-    def put(self, name: str, content: Path, placement: Placement) -> int | None:
+    def put(self, name: str, content: bytes, placement: Placement) -> int | None:
         self.tries += 1
         if self.away:
             raise BlobsUnavailable("the bucket is away")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import pytest
 
 from daemon.adapters.folder import FolderBlobs
 from daemon.adapters.sqlite import SqliteStore
 from daemon.core.job import Changes, Collection, JobId
 from daemon.core.objects import ContentType, Mark, Placement
+from daemon.crc32c import crc32c
 from tests.entrypoints.conftest import QuickEaseld
 
 JOB = JobId(user_id="alice", collection=Collection.IMAGES, file_uid="a")
@@ -81,12 +80,9 @@ def test_gc_lists_then_deletes_what_a_killed_worker_left(
     write(store, status="queued")
     media = made(quick) / "media"
     blobs = FolderBlobs(media, "file:///media")
-    source = tmp_path / "content"
-    source.write_bytes(b"content")
     mark = Mark(document=JOB.path, token="gone", attempt=1, claimed=1)
-    crc32c = base64.b64encode(google_crc32c.value(b"content").to_bytes(4, "big")).decode()
-    placement = Placement(generation=0, content_type=ContentType.PNG, crc32c=crc32c, mark=mark)
-    assert blobs.put(NAME, source, placement) is not None
+    placement = Placement(generation=0, content_type=ContentType.PNG, crc32c=crc32c(b"content"), mark=mark)
+    assert blobs.put(NAME, b"content", placement) is not None
     other = media / "generating/alice/image/other.png"
     other.write_bytes(b"a person's")
     assert quick("gc", "--dry-run").out == f"{NAME}\n1 objects, 0.0 MiB, would be deleted\n"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import requests
@@ -101,7 +100,7 @@ class GcsBlobs:
         blob = self._calls.run("looking at an object", lambda: self._bucket.get_blob(name, **ONCE))
         return None if blob is None else _stored(blob)
 
-    def put(self, name: str, content: Path, placement: Placement) -> int | None:
+    def put(self, name: str, content: bytes, placement: Placement) -> int | None:
         """Upload under the condition, and check what the bucket computed.
 
         A repeated try that meets the object of an earlier one, whose answer was lost, gives ``None`` like any other
@@ -112,7 +111,7 @@ class GcsBlobs:
         """
         return self._put(
             name,
-            lambda blob, **keywords: blob.upload_from_filename(str(content), **keywords),
+            content,
             content_type=placement.content_type,
             generation=placement.generation,
             crc32c=placement.crc32c,
@@ -122,7 +121,7 @@ class GcsBlobs:
     def _put(
         self,
         name: str,
-        upload: Callable[..., None],
+        content: bytes,
         *,
         content_type: ContentType,
         generation: int,
@@ -135,7 +134,8 @@ class GcsBlobs:
             blob.metadata = dict(metadata)
             if crc32c is not None:
                 blob.crc32c = crc32c  # the bucket refuses other bytes
-            upload(blob, content_type=content_type.value, if_generation_match=generation, checksum=None, **ONCE)
+            condition = {"if_generation_match": generation}
+            blob.upload_from_string(content, content_type=content_type.value, checksum=None, **condition, **ONCE)
             return blob
 
         try:
@@ -193,7 +193,7 @@ class GcsBlobs:
         try:
             generation = self._put(
                 name,
-                lambda blob, **keywords: blob.upload_from_string(PIXEL, **keywords),
+                PIXEL,
                 content_type=ContentType.PNG,
                 generation=0,
                 crc32c=None,
