@@ -22,6 +22,7 @@ from daemon.held import Held
 log = structlog.get_logger(__name__)
 
 WINDOW = 50  # documents looked at in one query
+BEHIND = WINDOW // 2  # documents in a window that was full before, from which the queue still counts as long
 FRESH = 1.0  # seconds for which what a window left over is claimed from without looking again
 MAX_PAGES = 20  # windows paged through in one pass, where nothing in them can be claimed
 POLL_WITH_LISTENER = 30.0  # seconds between two passes while the listener proves alive
@@ -55,7 +56,9 @@ class Claimer:
         self._quiet = False  # whether the last look through the queue found nothing to claim
         self._max_batch = max_batch
         self._loaded = loaded
+        self.behind = False  # whether more waits than we claim from for now: then no hint is needed that something does
         self._left: list[Document] = []  # of the last window, behind what was claimed of it
+        self._in_window = 0  # documents in the last window
         self._looked = float("-inf")
         self._resume: Document | None = None
         self._swept = time.monotonic() - SWEEP_EVERY
@@ -105,10 +108,11 @@ class Claimer:
                 batch, until = self._claims.make(company)
                 if batch:
                     self._left, self._quiet = waiting, False
+                    self.behind = self._in_window == WINDOW or (self.behind and self._in_window >= BEHIND)
                     return batch, None
                 if until is not None:
                     earliest = min(earliest or until, until)
-        self._quiet = True
+        self._quiet, self.behind = True, False
         return [], earliest
 
     def _company(self, documents: Sequence[Document]) -> list[Document]:
@@ -139,6 +143,7 @@ class Claimer:
             yield self._left
         self._left, self._looked = [], time.monotonic()
         page = self._store.window(self._collections, limit=WINDOW)
+        self._in_window = len(page)
         yield page
         after = self._resume if len(page) == WINDOW else None
         for _ in range(MAX_PAGES):

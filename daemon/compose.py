@@ -85,7 +85,12 @@ def service(
         claimer.wake.set()
 
     mended = metrics.mends.labels
-    queue = Listener("queue", lambda: store.listen(collections, wake_claimer), mended=mended("queue").inc)
+    queue = Listener(
+        "queue",
+        lambda: store.listen(collections, wake_claimer),
+        mended=mended("queue").inc,
+        needed=lambda: not claimer.behind,
+    )
     claimer = Claimer(
         store,
         rules,
@@ -103,6 +108,7 @@ def service(
         "cancellations",
         lambda: store.listen_cancellations(collections, cancellations.wake.set),
         mended=mended("cancellations").inc,
+        needed=heartbeat.lasting,
     )
     worker = Worker(
         policy=rules,

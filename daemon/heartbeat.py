@@ -17,6 +17,8 @@ log = structlog.get_logger(__name__)
 
 LOOK_EVERY = 0.25  # seconds between two looks at what is due
 AGAIN_AFTER = 2.0  # seconds until a renewal that failed is tried again
+LASTING = 1.0  # seconds for which a job is held before a cancellation may be worth listening for
+LATELY = 60.0  # seconds for which one that lasted speaks for others to come
 COUNTED_FROM = 0.1  # seconds of generation from which the attempt is counted; many a short one is over before
 
 
@@ -45,6 +47,7 @@ class Heartbeat:
         self._lock = Lock()
         self._wake = Event()
         self._busy_at = time.monotonic()
+        self._lasted_at = float("-inf")
         self._unnoted = False
         self._closed = False
         self._error: BaseException | None = None
@@ -64,6 +67,8 @@ class Heartbeat:
                 self._tried.pop(held.id, None)
                 self._counting.pop(held.id, None)
                 self._busy_at = time.monotonic()
+                if self._busy_at - held.claimed_at > LASTING:
+                    self._lasted_at = self._busy_at
                 self._noted()
 
     def held(self) -> list[Held]:
@@ -75,6 +80,13 @@ class Heartbeat:
         """The last moment, by the monotonic clock, at which anything was held."""
         with self._lock:
             return time.monotonic() if self._held else self._busy_at
+
+    def lasting(self) -> bool:
+        """Whether jobs last, of those held now or lately: then their clients may want to cancel them."""
+        now = time.monotonic()
+        with self._lock:
+            held = any(now - held.claimed_at > LASTING for held in self._held.values())
+            return held or now - self._lasted_at < LATELY
 
     def look(self, jobs: Iterable[JobId]) -> None:
         """Renew these at once, where they are ours: a hint says that something about them has changed."""

@@ -22,11 +22,22 @@ LONGEST_PAUSE = 30.0  # seconds
 
 
 class Listener:
-    """A supervised subscription. While it is not ``alive`` the poll alone keeps the queue moving, only slower."""
+    """A supervised subscription. While it is not ``alive`` the poll alone keeps the queue moving, only slower.
 
-    def __init__(self, name: str, subscribe: Callable[[], Subscription], *, mended: Callable[[], None]) -> None:
+    While it is not ``needed`` it is closed: each change that it would hear of costs a read and work on both sides.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        subscribe: Callable[[], Subscription],
+        *,
+        mended: Callable[[], None],
+        needed: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.name = name
         self._subscribe = subscribe
+        self._needed = needed
         self._mended = mended
         self.alive = False
         self._subscription: Subscription | None = None
@@ -40,6 +51,10 @@ class Listener:
         """Keep the subscription until ``stopped``. A loss is logged once, not at every try."""
         pause, lost = FIRST_PAUSE, False
         while not stopped.is_set():
+            if not self._needed():
+                stopped.wait(LOOK_EVERY)
+                continue
+            reason: str | None
             try:
                 subscription = self._subscribe()
             except StoreUnavailable as exc:
@@ -49,20 +64,23 @@ class Listener:
                 lost, reason = self._follow(subscription, stopped, lost=lost)
                 if time.monotonic() - opened > LONGEST_PAUSE:
                     pause = FIRST_PAUSE
-            if stopped.is_set():
-                return
+            if reason is None:
+                continue
             if not lost:
                 log.warning("listener.lost", listener=self.name, reason=reason)
                 lost = True
             stopped.wait(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _follow(self, subscription: Subscription, stopped: Event, *, lost: bool) -> tuple[bool, str]:
-        """Look at the subscription until it is dead; whether the loss before it is not mended yet, and why it died."""
-        opened, reason = time.monotonic(), ""
+    def _follow(self, subscription: Subscription, stopped: Event, *, lost: bool) -> tuple[bool, str | None]:
+        """Look at the subscription until it is dead or not wanted any more.
+
+        Returns whether the loss before it is not mended yet, and why it died; ``None`` where it did not.
+        """
+        opened, reason = time.monotonic(), None
         self._subscription = subscription
         try:
-            while not stopped.wait(LOOK_EVERY):
+            while not stopped.wait(LOOK_EVERY) and self._needed():
                 if not subscription.alive():
                     reason = subscription.reason
                     if self.alive or time.monotonic() - opened > OPENING:

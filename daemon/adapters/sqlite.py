@@ -15,7 +15,7 @@ from daemon.adapters.boot_clock import MachineClock, from_microseconds, to_micro
 from daemon.adapters.database import Log, connect, prepare, transaction
 from daemon.adapters.sqlite_bulk import settle_each
 from daemon.adapters.sqlite_rows import MOMENT, SCHEMA, SELECT, UPSERT, age_key, as_document, columns, concerned, encode
-from daemon.adapters.sqlite_wake import Doorbell, Watcher, read_marks
+from daemon.adapters.sqlite_wake import Doorbell, Watcher
 from daemon.core.errors import DocumentTooLarge, StoreUnavailable
 from daemon.core.job import Changes, Collection, Decide, Document, JobId, Refusal, Status, Why, apply
 from daemon.core.ports import Settled, Subscription, Update
@@ -279,9 +279,8 @@ class SqliteStore:
         return [as_document(job, row, now) for job, row in found if job is not None]
 
     def _listen(self, marks: Sequence[str], wake: Callable[[], None]) -> Subscription:
-        with self._reading() as connection:
-            seen = read_marks(connection)
-        return self._watcher.subscribe(marks, seen, wake)
+        self._check_open()
+        return self._watcher.subscribe(marks, wake)
 
     def _connect(self) -> sqlite3.Connection:
         return connect(self._path)

@@ -64,12 +64,12 @@ class Doorbell:
 
 
 class Watch:
-    """A subscription: wakes when one of its marks has moved since it last looked."""
+    """A subscription: wakes at its first look, and when one of its marks has moved since the last."""
 
-    def __init__(self, watcher: Watcher, marks: Sequence[str], seen: dict[str, int], wake: Callable[[], None]) -> None:
+    def __init__(self, watcher: Watcher, marks: Sequence[str], wake: Callable[[], None]) -> None:
         self._watcher = watcher
         self._marks = tuple(marks)
-        self._seen = self._newest(seen)
+        self._seen = -1
         self._wake = wake
         self._broken = False
 
@@ -112,12 +112,12 @@ class Watcher:
         self._data_version: int | None = None
         self._looked_at = 0.0  # monotonic
 
-    def subscribe(self, marks: Sequence[str], seen: dict[str, int], wake: Callable[[], None]) -> Watch:
-        """Wake from now on; ``seen`` are the marks that are no news."""
-        watch = Watch(self, marks, seen, wake)
+    def subscribe(self, marks: Sequence[str], wake: Callable[[], None]) -> Watch:
+        """Wake at once, and from now on."""
+        watch = Watch(self, marks, wake)
         with self._lock:
             self._watches = [*self._watches, watch]
-            self._data_version = None  # look once more: a commit since `seen` was read may have been looked at already
+            self._data_version = None  # look at the marks even where nothing was committed since the last look
             if self._thread is None:
                 self._looked_at = time.monotonic()
                 self._thread = threading.Thread(target=self._run, name="sqlite-watcher", daemon=True)

@@ -13,7 +13,10 @@ from daemon.core.objects import Mark, Placement, StoredObject
 
 
 class Subscription(Protocol):
-    """A running hint: it calls back when something may have changed. Losing hints costs time, never a job."""
+    """A running hint: it calls back when something may have changed. Losing hints costs time, never a job.
+
+    Once it hears, it calls back for what may have changed before.
+    """
 
     def alive(self) -> bool:
         """Whether hints can be trusted to come; ``False`` also while it is being opened, and when nobody can tell."""

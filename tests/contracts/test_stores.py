@@ -640,6 +640,16 @@ def test_listening_wakes_for_a_cancellation(database: Database, woken: threading
     assert not subscription.alive()
 
 
+def test_listening_wakes_for_what_was_there_before(store: Store, woken: threading.Event) -> None:
+    """Whoever begins to listen has missed what happened until then."""
+    write(store, image("a"), status="queued", created_at=SERVER_TIME, cancel_requested=True)
+    for listen in (store.listen, store.listen_cancellations):
+        subscription = listen([IMAGES], woken.set)
+        assert woken.wait(WAKES_WITHIN)
+        subscription.close()
+        settle(woken)
+
+
 def until_alive(subscription: Subscription) -> None:
     """Wait until a subscription has been opened."""
     end = time.monotonic() + WAKES_WITHIN

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from threading import Barrier, Event
 from typing import Any
@@ -110,6 +111,34 @@ def test_where_one_of_a_batch_has_changed_the_others_are_claimed(rig: Rig, store
     assert names(claimer) == {job.file_uid for job in others}
     store.before_together = lambda: None
     assert names(claimer) == {first.file_uid}
+
+
+def test_a_worker_is_behind_while_more_waits_than_it_looks_at(rig: Rig, claimer: Claimer) -> None:
+    """From a full window on, until half of one is left: then it listens again."""
+    for number in range(claiming.WINDOW - 1):
+        rig.call(f"{number:02}")
+    assert names(claimer)
+    assert not claimer.behind
+    for number in range(BATCH + 1):
+        rig.call(f"more-{number}")
+    left = claiming.WINDOW
+    while left > claiming.BEHIND:
+        claimer._left = []  # it looks anew each time
+        left -= len(names(claimer))
+        assert claimer.behind
+    claimer._left = []
+    assert names(claimer)
+    assert not claimer.behind
+
+
+def test_a_long_queue_of_which_nothing_can_be_claimed_leaves_a_worker_listening(rig: Rig, claimer: Claimer) -> None:
+    """What it waits for is still to come."""
+    for number in range(claiming.WINDOW):
+        rig.merge(rig.call(f"{number:02}"), easeld={"not_before": rig.store.now() + timedelta(hours=1)})
+    claimer._pass()
+    assert not claimer.behind
+    called = rig.call("claimable")
+    assert names(claimer) == {called.file_uid}
 
 
 def test_what_cannot_be_claimed_together_is_at_the_same_time(rig: Rig, store: Counted, claimer: Claimer) -> None:

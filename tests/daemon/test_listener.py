@@ -68,10 +68,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 
 
 @contextmanager
-def running(subscribe: Callable[[], Any], mended: Callable[[], None]) -> Iterator[Listener]:
+def running(
+    subscribe: Callable[[], Any], mended: Callable[[], None], needed: Callable[[], bool] = lambda: True
+) -> Iterator[Listener]:
     """A listener in its thread until the block ends."""
     stopped = threading.Event()
-    listener = Listener("queue", subscribe, mended=mended)
+    listener = Listener("queue", subscribe, mended=mended, needed=needed)
     thread = threading.Thread(target=listener.run, args=(stopped,))
     thread.start()
     try:
@@ -139,6 +141,63 @@ def test_a_subscription_that_dies_again_and_again_is_not_opened_in_a_storm(serve
     assert server.asked[7] - server.asked[6] >= listeners.LONGEST_PAUSE / 2
     assert server.mended == 0
     assert all(subscription.closed for subscription in server.opened)
+
+
+def test_a_listener_that_nobody_needs_is_closed_and_is_not_lost(server: Server) -> None:
+    """It is opened when it is needed, and closed and opened again without a word."""
+    needed, looked = threading.Event(), threading.Event()
+
+    def asked() -> bool:
+        looked.set()
+        return needed.is_set()
+
+    with capture_logs() as logs, running(server.subscribe, server.mend, asked) as listener:
+        assert looked.wait(20.0)
+        assert not server.asked
+        needed.set()
+        until(lambda: listener.alive, "it lives")
+        needed.clear()
+        until(lambda: server.opened[0].closed and not listener.alive, "it is closed")
+        needed.set()
+        until(lambda: listener.alive, "it lives again")
+    assert len(server.opened) == 2
+    assert (logs, server.mended) == ([], 0)
+
+
+def test_what_is_lost_while_it_is_not_needed_is_mended_once_it_is(server: Server) -> None:
+    """A loss that was logged is followed by its end, however long nobody needs the listener in between."""
+    needed, unneeded = True, 0
+
+    def asked() -> bool:
+        nonlocal unneeded
+        unneeded += not needed
+        return needed
+
+    with capture_logs() as logs, running(server.subscribe, server.mend, asked) as listener:
+        until(lambda: listener.alive, "it lives")
+        server.refusing = True
+        server.opened[0].living = False
+        until(lambda: bool(logs), "it is lost")
+        needed = False
+        until(lambda: unneeded > 1, "nobody needs it")
+        server.refusing, needed = False, True
+        until(lambda: server.mended == 1, "it is mended")
+    assert [entry["event"] for entry in logs] == ["listener.lost", "listener.mended"]
+
+
+def test_cancellations_are_listened_for_once_a_job_lasts(rig: Rig) -> None:
+    """A shorter one is over before anybody could want it cancelled, and an idle worker has none."""
+    rig.device.hold()
+    with rig.worker() as running_worker:
+        queue, cancellations = running_worker.service.listeners
+        until(lambda: queue.alive, "it listens to the queue")
+        assert not cancellations.alive
+        job = rig.call("a")
+        until(lambda: cancellations.alive, "it listens for cancellations")
+        rig.merge(job, cancel_requested=True)
+        until(lambda: rig.service_sees_end(job), "the worker hears of it")
+        rig.device.step()
+        rig.until_status(job, "cancelled")
 
 
 def test_the_poll_keeps_the_queue_moving_without_any_listener(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
