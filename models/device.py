@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import re
-from pathlib import Path
-
 import torch
 
+from models import machine
 from models.errors import DeviceUnfit
 from models.spec import Memory
 
@@ -65,17 +62,7 @@ def memory(device: torch.device) -> Memory:
             total = torch.mps.recommended_max_memory()
             return Memory(free=max(0, total - torch.mps.current_allocated_memory()), total=total)
         case _:
-            return _machine_memory()
-
-
-def _machine_memory() -> Memory:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        available = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
-    except OSError:
-        available = None
-    # Only Linux tells what is available without swapping. Elsewhere nothing is taken to be short.
-    return Memory(free=int(available[1]) * 1024 if available else total, total=total)
+            return machine.memory()
 
 
 def release_memory(device: torch.device) -> None:

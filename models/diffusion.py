@@ -98,6 +98,33 @@ class DiffusionModel(ABC):
     def spec(self) -> ModelSpec:
         return self._spec
 
+    @property
+    def weight_bytes(self) -> int:
+        """The memory that the weights take, wherever they are."""
+        networks = [part for part in self._pipeline.components.values() if isinstance(part, torch.nn.Module)]
+        return sum(tensor.nbytes for network in networks for tensor in (*network.parameters(), *network.buffers()))
+
+    def leave_device(self) -> None:
+        """Move all weights into the machine's memory. Nothing can be generated until ``enter_device``.
+
+        Raises:
+            RuntimeError, MemoryError: as torch raises them; the model is of no more use.
+        """
+        if self._rung is Rung.OFFLOADED:
+            self._pipeline.remove_all_hooks()
+        if self._rung is not Rung.PLAIN:
+            self._pipeline.vae.disable_tiling()
+        self._rung = Rung.PLAIN
+        self._pipeline.to("cpu")
+
+    def enter_device(self) -> None:
+        """Move them back.
+
+        Raises:
+            torch.OutOfMemoryError, RuntimeError: as torch raises them; ``leave_device`` makes it whole again.
+        """
+        self._pipeline.to(self._device)
+
     def generate(self, call: Call, on_step: OnStep) -> Sequence[Frames]:
         """As ``Resident.generate`` says.
 

@@ -1,5 +1,7 @@
 """Keeps loaded models on one device: loaded once, and the least recently used leaves when memory is short.
 
+It leaves for the machine's memory where that has room, which is quicker to come back from than the disk.
+
 Importing this imports no torch; that happens when the first model is loaded, and never for the null family.
 """
 
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from models import weights
 from models.errors import DeviceLost, OutOfMemory
+from models.host_memory import HostMemory
 from models.null import Null
 from models.spec import Compile, Family, Speed
 from models.speed import prepare
@@ -41,6 +44,7 @@ class Keeper:
         threads: int | None = None,
         local_files_only: bool = False,
         free_memory: Callable[[], int] | None = None,
+        free_host_memory: Callable[[], int] | None = None,
         speed: Speed = Speed(),  # noqa: B008 - it cannot change
     ) -> None:
         """Load nothing yet.
@@ -48,7 +52,8 @@ class Keeper:
         ``cache_dir`` is for what is made here, compiled code for one; ``device`` is as in ``models.device.choose``;
         ``threads`` bounds what torch uses of a CPU, its own choice by default;
         ``local_files_only`` forbids fetching from the hub; ``free_memory`` tells the bytes left on the device, which
-        are the device's own figure by default; ``speed`` holds for every model.
+        are the device's own figure by default; ``free_host_memory`` those left of the machine's memory to models that
+        wait there, by default none unless the device is a card; ``speed`` holds for every model.
         """
         self._cache_dir = cache_dir
         self._wanted_device = device
@@ -57,12 +62,18 @@ class Keeper:
         self._free_memory = free_memory
         self._speed = speed
         self._device: torch.device | None = None
-        self._residents: OrderedDict[str, Resident] = OrderedDict()  # the least recently used first
+        self._residents: OrderedDict[str, Null | DiffusionModel] = OrderedDict()  # the least recently used first
+        self._host = HostMemory(free_host_memory or self._free_on_host)
 
     @property
     def resident_names(self) -> tuple[str, ...]:
         """The loaded models, the least recently used first."""
         return tuple(self._residents)
+
+    @property
+    def waiting_names(self) -> tuple[str, ...]:
+        """The models that wait in the machine's memory, the longest there first."""
+        return self._host.names
 
     def is_resident(self, name: str) -> bool:
         return name in self._residents
@@ -74,7 +85,7 @@ class Keeper:
             DeviceUnfit: the device that was asked for is not there.
         """
         if spec.name not in self._residents:
-            self._residents[spec.name] = Null(spec=spec) if spec.family is Family.NULL else self._loaded(spec, on_load)
+            self._residents[spec.name] = self._brought(spec, on_load)
         self._residents.move_to_end(spec.name)
         return self._residents[spec.name]
 
@@ -92,15 +103,30 @@ class Keeper:
     def close(self) -> None:
         """Let go of every model."""
         self._residents.clear()
+        self._host.clear()
 
-    def _loaded(self, spec: ModelSpec, on_load: OnLoad) -> Resident:
+    def _brought(self, spec: ModelSpec, on_load: OnLoad) -> Null | DiffusionModel:
+        """Bring a model onto the device: from host memory, else from its weights."""
+        if spec.family is Family.NULL:
+            return Null(spec=spec)
+        waiting = self._host.take(spec.name)
+        if waiting is None:
+            return self._loaded(spec, on_load)
+
+        def back() -> DiffusionModel:
+            on_load(f"{spec.name}: bringing {waiting.weight_bytes / 2**30:.1f} GiB of weights back from host memory")
+            waiting.enter_device()
+            return waiting
+
+        return self._fitted(spec, back, on_load, size=waiting.weight_bytes, from_disk=0)
+
+    def _loaded(self, spec: ModelSpec, on_load: OnLoad) -> DiffusionModel:
         from models.quiet import quiet_libraries
 
         prepare(self._speed, cache_dir=self._cache_dir)
         on_load(f"{spec.name}: starting torch and diffusers")
         quiet_libraries()
         from models import device as devices
-        from models.failure import first_line, is_device_lost, is_out_of_memory
 
         device = self._device = devices.choose(self._wanted_device)
         if self._threads is not None:
@@ -109,20 +135,38 @@ class Keeper:
             spec, cache_dir=self._cache_dir, local_files_only=self._local_files_only, on_load=on_load
         )
         size = weights.parameters(folder, spec.variant) * devices.dtype(device, spec.dtype).itemsize
+
+        def load() -> DiffusionModel:
+            on_load(f"{spec.name}: loading {size / 2**30:.1f} GiB of weights onto {device}")
+            make_room = partial(self._make_room, spec.name)
+            model = _family(spec.family).load(
+                spec=spec, folder=folder, device=device, make_room=make_room, speed=self._speed
+            )
+            if self._speed.compile is not Compile.OFF:
+                on_load(f"{spec.name}: compiling, which takes minutes where it was not compiled before")
+                model.warm_up()
+            return model
+
+        self._host.make_room(size)
+        return self._fitted(spec, load, on_load, size=size, from_disk=size)
+
+    def _fitted(
+        self, spec: ModelSpec, bring: Callable[[], DiffusionModel], on_load: OnLoad, *, size: int, from_disk: int
+    ) -> DiffusionModel:
+        """Bring a model of ``size`` bytes onto the device, others off it where it does not fit beside them.
+
+        ``from_disk`` are the bytes that go through the machine's memory for it.
+        """
+        from models import device as devices
+        from models.failure import first_line, is_device_lost, is_out_of_memory
+
+        device = self._on
         free_memory = self._free_memory or (lambda: devices.memory(device).free)
         while self._residents and free_memory() < size + WORKING_MEMORY:
-            self._evict_one(device, on_load)
+            self._evict_one(on_load, coming=from_disk)
         while True:
-            on_load(f"{spec.name}: loading {size / 2**30:.1f} GiB of weights onto {device}")
             try:
-                make_room = partial(self._make_room, spec.name, device)
-                model = _family(spec.family).load(
-                    spec=spec, folder=folder, device=device, make_room=make_room, speed=self._speed
-                )
-                if self._speed.compile is not Compile.OFF:
-                    on_load(f"{spec.name}: compiling, which takes minutes where it was not compiled before")
-                    model.warm_up()
-                return model
+                return bring()
             except (RuntimeError, MemoryError) as error:
                 if is_device_lost(error):
                     raise DeviceLost(
@@ -135,9 +179,9 @@ class Keeper:
                         f"{device.type.upper()} Out of Memory while loading {spec.name}, whose weights take "
                         f"{size / 2**30:.1f} GiB: use a device with more memory, or end what else runs on it"
                     ) from error
-            self._evict_one(device, on_load)
+            self._evict_one(on_load, coming=from_disk)
 
-    def _make_room(self, name: str, device: torch.device) -> bool:
+    def _make_room(self, name: str) -> bool:
         """Unload the least recently used of the other models, for a call of this one; whether there was one.
 
         The null family has no weights: unloading it makes no room.
@@ -146,17 +190,43 @@ class Keeper:
         if not others:
             return False
         self._residents.move_to_end(others[0], last=False)
-        self._evict_one(device, lambda what: None)
+        self._evict_one(lambda what: None, coming=0)
         return True
 
-    def _evict_one(self, device: torch.device, on_load: OnLoad) -> None:
+    def _evict_one(self, on_load: OnLoad, *, coming: int) -> None:
         from models.device import release_memory
 
         name, resident = self._residents.popitem(last=False)
-        on_load(f"unloading {name}, the least recently used, for lack of memory")
+        waits = not isinstance(resident, Null) and self._moved_to_host(resident, coming=coming)
+        on_load(f"unloading {name}, the least recently used, {'to host memory' if waits else 'for lack of memory'}")
         del resident
         gc.collect()  # a pipeline's modules refer to one another
-        release_memory(device)
+        release_memory(self._on)
+
+    def _moved_to_host(self, model: DiffusionModel, *, coming: int) -> bool:
+        from models.failure import first_line, is_device_lost
+
+        try:
+            return self._host.put(model, coming=coming)
+        except (RuntimeError, MemoryError) as error:
+            if is_device_lost(error):
+                raise DeviceLost(
+                    f"Device {self._on} was lost while unloading {model.spec.name}: {first_line(error)}"
+                ) from error
+            return False  # the machine's memory did not suffice after all: it is loaded from its weights again
+
+    @property
+    def _on(self) -> torch.device:
+        """The device, which the first model has chosen."""
+        if self._device is None:
+            raise AssertionError("nothing was loaded yet")
+        return self._device
+
+    def _free_on_host(self) -> int:
+        """Bytes of the machine's memory that models may wait in: none where the device's memory is the machine's."""
+        from models import machine
+
+        return machine.memory().free if self._on.type == "cuda" else 0
 
 
 def _family(family: Family) -> type[DiffusionModel]:
