@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from daemon.core.errors import WrongSettings
 from daemon.core.policy import Fleet, Policy
 from daemon.settings import Settings
 from models import catalog
-from models.spec import ModelSpec, Task
+from models.spec import Family, ModelSpec, Task
 
 
 def catalogue(settings: Settings) -> Mapping[str, ModelSpec]:
@@ -31,7 +32,12 @@ def served(settings: Settings) -> dict[str, ModelSpec]:
     """
     if not settings.models:
         raise WrongSettings("EASELD_MODELS: name at least one model")
-    return _models("EASELD_MODELS", settings.models, settings)
+    models = _models("EASELD_MODELS", settings.models, settings)
+    if settings.step_cache > 0:  # it looks at a whole call: in company, a video would depend on its neighbours
+        return {
+            name: replace(spec, max_batch=1) if spec.family is Family.WAN else spec for name, spec in models.items()
+        }
+    return models
 
 
 def policy(settings: Settings, models: Mapping[str, ModelSpec]) -> Policy:

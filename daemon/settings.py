@@ -116,6 +116,13 @@ class Settings(BaseSettings):
         64, ge=0, description="Encoded prompts of each model that are kept in the machine's memory, 8 MB at most each."
     )
     parallel_loading: bool = Field(True, description="Read a model's weights with several threads.")
+    step_cache: float = Field(
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Reuse a video model's work in a step whose first block changed by less than this share since "
+        "the step before (0.05 to 0.2, say): quicker, and another video for a seed. 0: never.",
+    )
     threads: int | None = Field(None, ge=1, description="Threads of PyTorch on the CPU. Default: PyTorch's choice.")
 
     lease: float = Field(60.0, ge=2.0, le=3600.0, description="How long a job stays ours without a sign of life.")
@@ -212,6 +219,7 @@ class Settings(BaseSettings):
             channels_last=self.channels_last,
             prompts_kept=self.prompt_cache,
             parallel_loading=self.parallel_loading,
+            step_cache=self.step_cache,
         )
 
 

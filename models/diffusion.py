@@ -263,8 +263,8 @@ class DiffusionModel(ABC):
                 raise
             raise translated from error
         finally:
-            if self._rung is Rung.OFFLOADED:  # the pipeline itself does so only where nothing stops it
-                self._pipeline.maybe_free_model_hooks()
+            # Offloads, and forgets what was kept from step to step; the pipeline does so only where nothing stops it.
+            self._pipeline.maybe_free_model_hooks()
         return self._delivered(videos)
 
     def _asked_for(self, call: Call, made: torch.Tensor) -> Frames:

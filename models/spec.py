@@ -115,7 +115,10 @@ class Attention(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """How models are made fast on their device. Nothing here but ``Attention.SAGE`` changes what a seed shows."""
+    """How models are made fast on their device.
+
+    Nothing here but ``Attention.SAGE`` and ``step_cache`` changes what a seed shows.
+    """
 
     compile: Compile = Compile.OFF
     attention: Attention = Attention.DEFAULT
@@ -124,6 +127,7 @@ class Speed:
         64  # encoded texts of each model: 0.3 MB of SDXL's and 4 MB of Wan's in half precision, in the machine's memory
     )
     parallel_loading: bool = True  # of weights that are in several files
+    step_cache: float = 0.0  # of a first block's work; a step in which less of it changed reuses the other blocks'
 
 
 OnStep = Callable[[int, int], None]

@@ -35,12 +35,16 @@ def apply(speed: Speed, *, network: Any, pictures: Iterable[Any], device: torch.
         DeviceUnfit: this way of attention cannot be had here, with the reason.
     """
     import torch
+    from diffusers import CacheMixin, FirstBlockCacheConfig
 
     if speed.channels_last or (speed.channels_last is None and device.type == "cuda"):
         for module in pictures:
             module.to(memory_format=torch.channels_last)
     if speed.attention is not Attention.DEFAULT:
         _attend(network, speed.attention, device)
+    if speed.step_cache > 0 and isinstance(network, CacheMixin):
+        # https://huggingface.co/docs/diffusers/optimization/cache#first-block-cache
+        network.enable_cache(FirstBlockCacheConfig(threshold=speed.step_cache))
     if speed.compile is Compile.REGIONAL:
         # Sizes and batches differ from job to job: for each, torch would compile anew.
         network.compile_repeated_blocks(backend=BACKEND, dynamic=True)

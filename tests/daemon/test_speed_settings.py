@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from daemon import compose
+from daemon import compose, serving
 from daemon.core.errors import WrongSettings
 from daemon.settings import load
 from daemon.shutdown import Shutdown
@@ -34,6 +34,7 @@ def test_the_settings_reach_the_models(monkeypatch: pytest.MonkeyPatch, tmp_path
             channels_last=False,
             prompts_kept=3,
             parallel_loading=False,
+            step_cache=0.1,
         )
         raise Reached
 
@@ -44,8 +45,16 @@ def test_the_settings_reach_the_models(monkeypatch: pytest.MonkeyPatch, tmp_path
         "CHANNELS_LAST": "false",
         "PROMPT_CACHE": "3",
         "PARALLEL_LOADING": "false",
+        "STEP_CACHE": "0.1",
     }.items():
         monkeypatch.setenv(f"EASELD_{name}", value)
     nothing: Any = None
     with pytest.raises(Reached):
         compose.service(load(data=tmp_path), nothing, nothing, shutdown=Shutdown())
+
+
+def test_where_steps_are_cached_a_video_has_a_call_of_its_own() -> None:
+    """The cache looks at a whole call, and what a seed shows must not depend on its neighbours. Pictures have none."""
+    plain, cached = (serving.served(load(step_cache=share)) for share in (0.0, 0.1))
+    assert {name: spec.max_batch for name, spec in plain.items()} == {"shapes": 8, "motion": 4}
+    assert {name: spec.max_batch for name, spec in cached.items()} == {"shapes": 8, "motion": 1}

@@ -203,6 +203,56 @@ def test_what_cannot_be_compiled_is_told_while_loading(fast: Fast, monkeypatch: 
     torch._dynamo.reset()
 
 
+def test_a_step_that_changes_little_reuses_the_blocks_of_the_one_before(fast: Fast) -> None:
+    """The first block always computes; how often the others do is the setting's, and so is the video."""
+    video = call(MIXED[0], steps=8, frames=5)
+    plain, never, often = (fast("motion", step_cache=share) for share in (0.0, 1e-9, 0.9))
+    first, last = (_counted(often._pipeline.transformer.blocks[index]) for index in (0, 1))
+    assert differing(plain, never, video) == 0
+    assert differing(plain, often, video) > 1
+    assert len(first) == 2 * 8  # with and without the prompt
+    assert 2 <= len(last) < 2 * 8
+
+
+def test_what_a_call_keeps_from_step_to_step_is_no_other_s(fast: Fast) -> None:
+    """Neither of one that came through nor of one that was stopped."""
+    cached, other = (fast("motion", step_cache=0.9) for _ in range(2))
+    video = call(MIXED[1], steps=6, frames=5)
+
+    def stop(step: int, _: int) -> None:
+        if step == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        cached.generate(call(MIXED[0], steps=6, frames=5), stop)
+    assert differing(cached, other, video) == 0
+    assert differing(cached, other, video) == 0
+
+
+def test_a_step_cache_is_for_videos_only(fast: Fast) -> None:
+    """SDXL's network has none: its pictures stay the same bits."""
+    assert differing(fast("shapes"), fast("shapes", step_cache=0.9), call(*MIXED)) == 0
+
+
+def test_cached_steps_are_compiled_too(fast: Fast, counter: CompileCounter) -> None:
+    """One does not exclude the other."""
+    video = call(MIXED[0], steps=8, frames=5)
+    cached, both = fast("motion", step_cache=0.9), fast("motion", step_cache=0.9, compile=Compile.REGIONAL)
+    assert counter.frame_count > 0
+    assert differing(cached, both, video) <= 1
+
+
+class Stopped(Exception):
+    """What a test stops a call by."""
+
+
+def _counted(block: Any) -> list[None]:
+    """A list that grows by one whenever a block of the transformer computes."""
+    calls: list[None] = []
+    block.attn1.register_forward_pre_hook(lambda *_: calls.append(None))
+    return calls
+
+
 CHILD = """
 import sys
 from pathlib import Path
