@@ -66,11 +66,11 @@ def many(once: Callable[[], tuple[float, float]]) -> tuple[float, float]:
 
 
 def polled(place: Place, worker: Watched) -> tuple[float, float]:
-    """Write a document and look at it until it is completed."""
-    job = place.job()
+    """Write a document and look at it after every commit until it is completed."""
+    job, version = place.job(), 0
     began = time.monotonic()
     place.write([job])
-    while place.status(job) != "completed":
+    while version == (version := place.version()) or place.status(job) != "completed":
         assert time.monotonic() - began < WITHIN
         time.sleep(0.0005)
     ended = time.monotonic()  # before ``started``, which waits for the worker's spans

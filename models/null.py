@@ -30,13 +30,14 @@ class Null:
     def generate(self, call: Call, on_step: OnStep) -> Sequence[Frames]:
         """As ``Resident.generate`` says; raises nothing of its own."""
         began = time.monotonic()
+        painted = [self._painted(item, call) for item in call.items]  # first, so that it is part of the call's time
         for step in range(1, call.steps + 1):
             # To a moment and not for a time: what each sleep takes too long would add up.
             time.sleep(max(0.0, began + step * self._spec.step_seconds - time.monotonic()))
             if call.on_look is not None:
                 call.on_look(partial(self._forming, call, step / call.steps))
             on_step(step, call.steps)
-        return [self._painted(item, call) for item in call.items]
+        return painted
 
     def _forming(self, call: Call, share: float) -> Sequence[Frames]:
         """Every eighth pixel of the first frame, as bright as the call is far."""

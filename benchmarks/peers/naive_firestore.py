@@ -1,6 +1,6 @@
 """The worker that one writes first: a listener, a transaction to claim, the model, an upload, an update.
 
-It forgets what it has claimed when it dies. The model is 50 ms of sleep, its picture made and encoded as our worker's.
+It forgets what it has claimed when it dies. The model is 50 ms of sleep, its picture encoded as our worker's.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def main() -> None:
         transaction.update(reference, {"status": "processing", "modified": firestore.SERVER_TIMESTAMP})
         return True
 
+    painted = Image.linear_gradient("L").convert("RGB")
     print("ready", flush=True)
     while watch is not None:
         reference = waiting.get()
@@ -47,7 +48,7 @@ def main() -> None:
             continue
         time.sleep(NULL_SECONDS)
         picture = io.BytesIO()
-        Image.linear_gradient("L").convert("RGB").save(picture, format="PNG", compress_level=1)
+        painted.save(picture, format="PNG", compress_level=1)
         blob = bucket.blob(f"generating/bench/image/{reference.id}.png")
         blob.upload_from_string(picture.getvalue(), content_type="image/png")
         reference.update(
