@@ -99,7 +99,7 @@ class Claimer:
         if found := self._claims.found():
             return found, None
         earliest: datetime | None = None
-        for page in self._pages():
+        for page, in_window in self._pages():
             waiting = self._order(page)
             while waiting:
                 company = self._company(waiting)
@@ -108,7 +108,7 @@ class Claimer:
                 batch, until = self._claims.make(company)
                 if batch:
                     self._left, self._quiet = waiting, False
-                    self.behind = self._in_window == WINDOW or (self.behind and self._in_window >= BEHIND)
+                    self.behind = in_window == WINDOW or (self.behind and in_window >= BEHIND)
                     return batch, None
                 if until is not None:
                     earliest = min(earliest or until, until)
@@ -127,24 +127,26 @@ class Claimer:
                 works.append(work)
         return company
 
-    def _pages(self) -> Iterator[list[Document]]:
+    def _pages(self) -> Iterator[tuple[list[Document], int]]:
         """The window, and as long as it hides something behind jobs that cannot be claimed yet, what lies behind it.
 
         The first window is looked at in every pass; a queue longer than ``MAX_PAGES`` is gone on with in the next one.
         When the sweep is due, a page of it comes first, so that a queue that never empties does not starve it. Where
         nothing was waiting, what the listener has just heard of comes before the window: an idle worker need not ask.
+
+        Each comes with the number of documents in the first window, where it is of that, and else with 0.
         """
         news = self._news()
         if time.monotonic() - self._swept >= SWEEP_EVERY:
-            yield self._sweep()
+            yield self._sweep(), 0
         if self._quiet and news:
-            yield sorted(news, key=lambda document: document.updated_at)
+            yield sorted(news, key=lambda document: document.updated_at), 0
         elif self._keeps():
-            yield self._left
+            yield self._left, self._in_window
         self._left, self._looked = [], time.monotonic()
         page = self._store.window(self._collections, limit=WINDOW)
         self._in_window = len(page)
-        yield page
+        yield page, len(page)
         after = self._resume if len(page) == WINDOW else None
         for _ in range(MAX_PAGES):
             if len(page) < WINDOW:
@@ -152,7 +154,7 @@ class Claimer:
                 break
             after = after or page[-1]
             page = self._store.window(self._collections, limit=WINDOW, after=after)
-            yield page
+            yield page, 0  # what comes before it cannot be claimed, so this is no long queue of ours
             self._resume = after = page[-1] if page else None
 
     def _keeps(self) -> bool:

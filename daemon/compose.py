@@ -63,7 +63,11 @@ def service(
     metrics, vitals = Metrics(worker=settings.worker), Vitals()
     store, blobs = ObservedStore(store, metrics=metrics, vitals=vitals), ObservedBlobs(blobs, vitals=vitals)
     keeper = keeper or Keeper(
-        cache_dir=settings.cache, device=settings.device, threads=settings.threads, speed=settings.speed
+        cache_dir=settings.cache,
+        device=settings.device,
+        threads=settings.threads,
+        host_memory=None if settings.host_memory is None else int(settings.host_memory * 2**30),
+        speed=settings.speed,
     )
     own_claims = _own_claims(settings)
     heartbeat = Heartbeat(
@@ -122,7 +126,9 @@ def service(
             prefix=settings.prefix,
             patience=settings.patience,
             stopped=shutdown.now,
-            provenance=Provenance(written=settings.provenance, prompts=settings.provenance_prompts),
+            provenance=Provenance(
+                written=settings.provenance, prompts=settings.provenance_prompts, speed=settings.speed
+            ),
         ),
         heartbeat=heartbeat,
         room=Room(prefetch=settings.prefetch, finishing=max(settings.finishing, settings.max_batch)),

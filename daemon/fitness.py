@@ -19,7 +19,7 @@ class Unfit(Exception):
 
 
 def check_disk(min_free: float) -> None:
-    """Check that ``min_free`` GiB are free where encoded media wait for their upload.
+    """Check that ``min_free`` GiB are free where videos are encoded, and whatever else needs a temporary file.
 
     Raises:
         Unfit: there is less.

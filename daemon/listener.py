@@ -42,6 +42,11 @@ class Listener:
         self.alive = False
         self._subscription: Subscription | None = None
 
+    @property
+    def well(self) -> bool:
+        """Whether it hears what it should: also where it is not needed."""
+        return self.alive or not self._needed()
+
     def news(self) -> list[Document]:
         """What the subscription has heard of since the last call."""
         subscription = self._subscription
@@ -64,7 +69,7 @@ class Listener:
                 lost, reason = self._follow(subscription, stopped, lost=lost)
                 if time.monotonic() - opened > LONGEST_PAUSE:
                     pause = FIRST_PAUSE
-            if reason is None:
+            if reason is None or stopped.is_set():
                 continue
             if not lost:
                 log.warning("listener.lost", listener=self.name, reason=reason)
@@ -77,14 +82,13 @@ class Listener:
 
         Returns whether the loss before it is not mended yet, and why it died; ``None`` where it did not.
         """
-        opened, reason = time.monotonic(), None
+        opened = time.monotonic()
         self._subscription = subscription
         try:
             while not stopped.wait(LOOK_EVERY) and self._needed():
                 if not subscription.alive():
-                    reason = subscription.reason
                     if self.alive or time.monotonic() - opened > OPENING:
-                        break
+                        return lost, subscription.reason
                     continue
                 if lost:
                     log.info("listener.mended", listener=self.name)
@@ -94,4 +98,4 @@ class Listener:
         finally:
             self.alive, self._subscription = False, None
             subscription.close()
-        return lost, reason
+        return lost, None

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from daemon.core.crc32c import crc32c
 from daemon.core.errors import Rejected
 from daemon.core.objects import ContentType, Present, check_name, place, preview_name
 from daemon.core.ports import BlobStore
-from daemon.crc32c import crc32c
 from daemon.encode import jpeg
 from daemon.heartbeat import Heartbeat
 from daemon.held import Held

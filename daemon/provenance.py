@@ -6,12 +6,12 @@ left out unless the operator wants them, because files travel further than docum
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 from daemon.core.plan import Work
-from models.spec import ModelSpec, Task
+from models.spec import ModelSpec, Speed, Task
 
 SOFTWARE = f"easeld {version('easeld')}"
 
@@ -22,6 +22,7 @@ class Provenance:
 
     written: bool = True
     prompts: bool = False
+    speed: Speed = field(default_factory=Speed)
 
     def in_file(self, work: Work, index: int) -> dict[str, Any] | None:
         """What stands in the file of a job's medium; its first has the index 0."""
@@ -31,7 +32,7 @@ class Provenance:
         item = work.items()[index]
         about: dict[str, Any] = {
             "software": SOFTWARE,
-            **made_with(work.spec),
+            **made_with(work.spec, self.speed),
             "task": work.spec.task.value,
             "seed": item.seed,
             "width": width,
@@ -47,11 +48,11 @@ class Provenance:
 
     def on_document(self, spec: ModelSpec) -> dict[str, str]:
         """What is not on the document anyway: request, model and seeds stand there by their names."""
-        return {"software": SOFTWARE, **made_with(spec)} if self.written else {}
+        return {"software": SOFTWARE, **made_with(spec, self.speed)} if self.written else {}
 
 
-def made_with(spec: ModelSpec) -> dict[str, str]:
-    """The model, and exactly which weights where that can be told."""
+def made_with(spec: ModelSpec, speed: Speed) -> dict[str, str]:
+    """The model, exactly which weights where that can be told, and the settings that change what a seed shows."""
     source = spec.repository or (spec.builtin and f"built-in {spec.builtin}") or (spec.path and spec.path.name)
     told = {"model": spec.name, "weights": source, "revision": spec.revision}
-    return {name: str(value) for name, value in told.items() if value}
+    return {name: str(value) for name, value in told.items() if value} | speed.altering(spec.family)

@@ -16,6 +16,7 @@ import structlog
 
 from daemon import encode
 from daemon.core import lifecycle
+from daemon.core.crc32c import crc32c
 from daemon.core.errors import BlobsUnavailable, Interrupted, LeaseLost, Rejected, Retryable, StoreUnavailable
 from daemon.core.job import Document, JobId
 from daemon.core.objects import (
@@ -33,7 +34,6 @@ from daemon.core.objects import (
 from daemon.core.policy import Outcome
 from daemon.core.ports import BlobStore, Store
 from daemon.core.record import Record
-from daemon.crc32c import crc32c
 from daemon.held import Held
 from daemon.provenance import Provenance
 from models.spec import Task

@@ -116,6 +116,12 @@ class Settings(BaseSettings):
         64, ge=0, description="Encoded prompts of each model that are kept in the machine's memory, 8 MB at most each."
     )
     parallel_loading: bool = Field(True, description="Read a model's weights with several threads.")
+    host_memory: float | None = Field(
+        None,
+        ge=0.0,
+        description="GiB of the machine's memory that models may wait in after they had to leave the card; 0: none. "
+        "Default: half of it, divided by the machine's cards; none on a CPU.",
+    )
     step_cache: float = Field(
         0.0,
         ge=0.0,

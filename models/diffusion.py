@@ -104,6 +104,11 @@ class DiffusionModel(ABC):
         networks = [part for part in self._pipeline.components.values() if isinstance(part, torch.nn.Module)]
         return sum(tensor.nbytes for network in networks for tensor in (*network.parameters(), *network.buffers()))
 
+    @property
+    def is_offloaded(self) -> bool:
+        """Whether the weights are in the machine's memory while nothing computes."""
+        return self._rung is Rung.OFFLOADED
+
     def leave_device(self) -> None:
         """Move all weights into the machine's memory. Nothing can be generated until ``enter_device``.
 
@@ -115,13 +120,13 @@ class DiffusionModel(ABC):
         if self._rung is not Rung.PLAIN:
             self._pipeline.vae.disable_tiling()
         self._rung = Rung.PLAIN
-        self._pipeline.to("cpu")
+        self._pipeline.to("cpu", silence_dtype_warnings=True)  # nothing computes there
 
     def enter_device(self) -> None:
         """Move them back.
 
         Raises:
-            torch.OutOfMemoryError, RuntimeError: as torch raises them; ``leave_device`` makes it whole again.
+            torch.OutOfMemoryError, RuntimeError: as torch raises them; it may be tried again.
         """
         self._pipeline.to(self._device)
 

@@ -14,12 +14,13 @@ SPARE = 4 * 2**30  # bytes that stay free for everything else: encoding, uploads
 
 
 class HostMemory:
-    """Keeps models as long as ``free``, the bytes left of the machine's memory, allows; the longest there leaves first.
+    """Keeps models as far as ``most`` bytes, and ``free``, those left of the machine's memory, allow.
 
-    Not thread safe, like the keeper that owns it.
+    The longest there leaves first. Not thread safe, like the keeper that owns it.
     """
 
-    def __init__(self, free: Callable[[], int]) -> None:
+    def __init__(self, most: Callable[[], int], free: Callable[[], int]) -> None:
+        self._most = most
         self._free = free
         self._models: OrderedDict[str, DiffusionModel] = OrderedDict()
 
@@ -36,7 +37,12 @@ class HostMemory:
         Raises:
             RuntimeError, MemoryError: as torch raises them while the weights move.
         """
-        if not self.make_room(model.weight_bytes + coming):
+        size, most = model.weight_bytes, self._most()
+        if size > most:
+            return False
+        while sum(other.weight_bytes for other in self._models.values()) > most - size:
+            self._drop_one()
+        if not self.make_room(coming + (0 if model.is_offloaded else size)):
             return False
         model.leave_device()
         self._models[model.spec.name] = model
@@ -51,10 +57,13 @@ class HostMemory:
         while self._free() < size + SPARE:
             if not self._models:
                 return False
-            self._models.popitem(last=False)
-            gc.collect()  # a pipeline's modules refer to one another
+            self._drop_one()
         return True
 
     def clear(self) -> None:
         """Let go of every model."""
         self._models.clear()
+
+    def _drop_one(self) -> None:
+        self._models.popitem(last=False)
+        gc.collect()  # a pipeline's modules refer to one another

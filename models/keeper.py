@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models import weights
+from models import machine, weights
 from models.errors import DeviceLost, OutOfMemory
 from models.host_memory import HostMemory
 from models.null import Null
@@ -44,6 +44,7 @@ class Keeper:
         threads: int | None = None,
         local_files_only: bool = False,
         free_memory: Callable[[], int] | None = None,
+        host_memory: int | None = None,
         free_host_memory: Callable[[], int] | None = None,
         speed: Speed = Speed(),  # noqa: B008 - it cannot change
     ) -> None:
@@ -52,8 +53,9 @@ class Keeper:
         ``cache_dir`` is for what is made here, compiled code for one; ``device`` is as in ``models.device.choose``;
         ``threads`` bounds what torch uses of a CPU, its own choice by default;
         ``local_files_only`` forbids fetching from the hub; ``free_memory`` tells the bytes left on the device, which
-        are the device's own figure by default; ``free_host_memory`` those left of the machine's memory to models that
-        wait there, by default none unless the device is a card; ``speed`` holds for every model.
+        are the device's own figure by default; ``host_memory`` bounds the bytes of models that wait in the machine's
+        memory, by default this card's share of the half of it, and nothing where the device is no card;
+        ``free_host_memory`` tells the bytes left of it, the machine's figure by default; ``speed`` is every model's.
         """
         self._cache_dir = cache_dir
         self._wanted_device = device
@@ -63,7 +65,10 @@ class Keeper:
         self._speed = speed
         self._device: torch.device | None = None
         self._residents: OrderedDict[str, Null | DiffusionModel] = OrderedDict()  # the least recently used first
-        self._host = HostMemory(free_host_memory or self._free_on_host)
+        self._host = HostMemory(
+            self._host_share if host_memory is None else lambda: host_memory,
+            free_host_memory or (lambda: machine.memory().free),
+        )
 
     @property
     def resident_names(self) -> tuple[str, ...]:
@@ -197,23 +202,24 @@ class Keeper:
         from models.device import release_memory
 
         name, resident = self._residents.popitem(last=False)
-        waits = not isinstance(resident, Null) and self._moved_to_host(resident, coming=coming)
-        on_load(f"unloading {name}, the least recently used, {'to host memory' if waits else 'for lack of memory'}")
+        where = "for lack of memory" if isinstance(resident, Null) else self._moved_to_host(resident, coming=coming)
+        on_load(f"unloading {name}, the least recently used, {where}")
         del resident
         gc.collect()  # a pipeline's modules refer to one another
         release_memory(self._on)
 
-    def _moved_to_host(self, model: DiffusionModel, *, coming: int) -> bool:
+    def _moved_to_host(self, model: DiffusionModel, *, coming: int) -> str:
+        """Move a model off the device, into host memory where that has room; in words, where it went."""
         from models.failure import first_line, is_device_lost
 
         try:
-            return self._host.put(model, coming=coming)
+            return "to host memory" if self._host.put(model, coming=coming) else "for lack of memory"
         except (RuntimeError, MemoryError) as error:
             if is_device_lost(error):
                 raise DeviceLost(
                     f"Device {self._on} was lost while unloading {model.spec.name}: {first_line(error)}"
                 ) from error
-            return False  # the machine's memory did not suffice after all: it is loaded from its weights again
+            return f"for lack of memory; host memory does not take it: {first_line(error)}"
 
     @property
     def _on(self) -> torch.device:
@@ -222,11 +228,9 @@ class Keeper:
             raise AssertionError("nothing was loaded yet")
         return self._device
 
-    def _free_on_host(self) -> int:
-        """Bytes of the machine's memory that models may wait in: none where the device's memory is the machine's."""
-        from models import machine
-
-        return machine.memory().free if self._on.type == "cuda" else 0
+    def _host_share(self) -> int:
+        """Bytes of the machine's memory that models may wait in: a worker of each card takes its share of the half."""
+        return machine.memory().total // 2 // machine.cards() if self._on.type == "cuda" else 0
 
 
 def _family(family: Family) -> type[DiffusionModel]:

@@ -29,6 +29,14 @@ def memory(root: Path = ROOT) -> Memory:
     return least
 
 
+def cards(root: Path = ROOT) -> int:
+    """Return how many NVIDIA cards the machine has, also those that are not ours; at least 1."""
+    try:
+        return max(1, sum(1 for _ in (root / "proc/driver/nvidia/gpus").iterdir()))
+    except OSError:
+        return 1
+
+
 def _limits(root: Path) -> Iterator[Memory]:
     """What each limited control group above this process has left.
 

@@ -129,6 +129,15 @@ class Speed:
     parallel_loading: bool = True  # of weights that are in several files
     step_cache: float = 0.0  # of a first block's work; a step in which less of it changed reuses the other blocks'
 
+    def altering(self, family: Family) -> dict[str, str]:
+        """The settings that change what a seed shows with models of a family, and how they are set."""
+        found = {}
+        if self.attention is Attention.SAGE:
+            found["attention"] = str(self.attention)
+        if self.step_cache > 0 and family is Family.WAN:
+            found["step_cache"] = f"{self.step_cache:g}"
+        return found
+
 
 OnStep = Callable[[int, int], None]
 """``on_step(step, steps)`` is called after each denoising step, 1-based. Whatever it raises stops the call at once and

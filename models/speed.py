@@ -35,19 +35,25 @@ def apply(speed: Speed, *, network: Any, pictures: Iterable[Any], device: torch.
         DeviceUnfit: this way of attention cannot be had here, with the reason.
     """
     import torch
-    from diffusers import CacheMixin, FirstBlockCacheConfig
 
     if speed.channels_last or (speed.channels_last is None and device.type == "cuda"):
         for module in pictures:
             module.to(memory_format=torch.channels_last)
     if speed.attention is not Attention.DEFAULT:
         _attend(network, speed.attention, device)
-    if speed.step_cache > 0 and isinstance(network, CacheMixin):
-        # https://huggingface.co/docs/diffusers/optimization/cache#first-block-cache
-        network.enable_cache(FirstBlockCacheConfig(threshold=speed.step_cache))
+    if speed.step_cache > 0:
+        _keep_steps(network, speed.step_cache)
     if speed.compile is Compile.REGIONAL:
         # Sizes and batches differ from job to job: for each, torch would compile anew.
         network.compile_repeated_blocks(backend=BACKEND, dynamic=True)
+
+
+def _keep_steps(network: Any, share: float) -> None:
+    """Let a network that can reuse a step's work (https://huggingface.co/docs/diffusers/optimization/cache)."""
+    from diffusers import CacheMixin, FirstBlockCacheConfig
+
+    if isinstance(network, CacheMixin):
+        network.enable_cache(FirstBlockCacheConfig(threshold=share))
 
 
 def _attend(network: Any, attention: Attention, device: torch.device) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import google_crc32c
 
 from daemon.adapters.database import Log, connect
+from daemon.core.crc32c import as_text
 from daemon.core.objects import StoredObject
-from daemon.crc32c import as_text
 
 CHUNK = 1 << 20  # bytes
 

@@ -21,9 +21,9 @@ from typing import Any
 from daemon.adapters.folder import FolderBlobs
 from daemon.adapters.folder_index import checksum
 from daemon.adapters.sqlite import SqliteStore
+from daemon.core.crc32c import crc32c
 from daemon.core.job import SERVER_TIME, Changes, Collection, Document, JobId
 from daemon.core.objects import ContentType, Mark, Placement
-from daemon.crc32c import crc32c
 
 JOB = JobId(user_id="user", collection=Collection.IMAGES, file_uid="file")
 NAME = "generated/user/image/file.png"

@@ -17,7 +17,7 @@ from daemon.adapters.sqlite import SqliteStore
 from daemon.core.errors import BlobsUnavailable, StoreUnavailable
 from daemon.core.job import Changes, Collection, JobId, Refusal
 from daemon.core.objects import ContentType, Mark, Placement
-from daemon.crc32c import crc32c
+from daemon.core.crc32c import crc32c
 
 path = Path(sys.argv[1])
 

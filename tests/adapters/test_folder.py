@@ -11,9 +11,9 @@ import pytest
 
 from daemon.adapters.folder import FolderBlobs
 from daemon.adapters.folder_index import checksum
+from daemon.core.crc32c import crc32c
 from daemon.core.errors import BlobsUnavailable, Rejected
 from daemon.core.objects import ContentType, Mark, Placement, StoredObject
-from daemon.crc32c import crc32c
 from tests.adapters.subprocesses import kill_at_every_line, python
 
 NAME = "generated/user/image/file.png"

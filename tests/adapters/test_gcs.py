@@ -13,9 +13,9 @@ import pytest
 from google.cloud.storage import Bucket
 
 from daemon.adapters.gcs import AddressStyle, GcsBlobs
+from daemon.core.crc32c import crc32c
 from daemon.core.errors import BlobsUnavailable, Retryable, WrongSettings
 from daemon.core.objects import ContentType, Mark, Placement
-from daemon.crc32c import crc32c
 from tests.parts.fake_gcs import GcsServer
 from tests.parts.gcs_fence import Accepted, GcsFence, gcs_fence
 from tests.parts.process import free_port

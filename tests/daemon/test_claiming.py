@@ -139,6 +139,7 @@ def test_a_long_queue_of_which_nothing_can_be_claimed_leaves_a_worker_listening(
     assert not claimer.behind
     called = rig.call("claimable")
     assert names(claimer) == {called.file_uid}
+    assert not claimer.behind
 
 
 def test_what_cannot_be_claimed_together_is_at_the_same_time(rig: Rig, store: Counted, claimer: Claimer) -> None:

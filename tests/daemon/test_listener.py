@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon import listener as listeners
+from daemon import rescue
 from daemon.adapters.firestore import FirestoreStore
 from daemon.core.errors import StoreUnavailable
 from daemon.core.job import Collection, Document
@@ -164,6 +165,54 @@ def test_a_listener_that_nobody_needs_is_closed_and_is_not_lost(server: Server) 
     assert (logs, server.mended) == ([], 0)
 
 
+def test_a_subscription_that_is_slow_to_open_is_not_lost_when_it_is_closed(server: Server) -> None:
+    """Neither where nobody needs it any more nor at the end; and once it is needed again it is opened at once."""
+    needed = True
+
+    class Slow(Subscription):
+        """It is not alive at the first look."""
+
+        looks = 0
+
+        def alive(self) -> bool:
+            self.looks += 1
+            return self.looks > 1
+
+    def slow() -> Subscription:
+        server.asked.append(time.monotonic())
+        server.opened.append(Slow())
+        return server.opened[-1]
+
+    with capture_logs() as logs, running(slow, server.mend, lambda: needed) as listener:
+        until(lambda: listener.alive, "it lives")
+        needed = False
+        until(lambda: server.opened[0].closed, "it is closed")
+        assert listener.well
+        needed = True
+        until(lambda: listener.alive, "it lives again")
+    assert (logs, server.mended, len(server.asked)) == ([], 0, 2)
+
+
+def test_an_end_while_it_is_lost_is_no_other_loss(server: Server) -> None:
+    """Whoever stops the worker is told nothing of listeners."""
+    asked, stopped, answered = threading.Event(), threading.Event(), threading.Event()
+
+    def refused_once_stopped() -> Subscription:
+        asked.set()
+        assert answered.wait(20.0)
+        raise StoreUnavailable("refused")
+
+    listener = Listener("queue", refused_once_stopped, mended=server.mend)
+    with capture_logs() as logs:
+        thread = threading.Thread(target=listener.run, args=(stopped,))
+        thread.start()
+        assert asked.wait(20.0)
+        stopped.set()
+        answered.set()
+        thread.join(20.0)
+    assert logs == []
+
+
 def test_what_is_lost_while_it_is_not_needed_is_mended_once_it_is(server: Server) -> None:
     """A loss that was logged is followed by its end, however long nobody needs the listener in between."""
     needed, unneeded = True, 0
@@ -185,13 +234,15 @@ def test_what_is_lost_while_it_is_not_needed_is_mended_once_it_is(server: Server
     assert [entry["event"] for entry in logs] == ["listener.lost", "listener.mended"]
 
 
-def test_cancellations_are_listened_for_once_a_job_lasts(rig: Rig) -> None:
+def test_cancellations_are_listened_for_once_a_job_lasts(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shorter one is over before anybody could want it cancelled, and an idle worker has none."""
+    monkeypatch.setattr(rescue, "CANCEL_POLL", 3600.0)
     rig.device.hold()
     with rig.worker() as running_worker:
         queue, cancellations = running_worker.service.listeners
         until(lambda: queue.alive, "it listens to the queue")
         assert not cancellations.alive
+        assert cancellations.well
         job = rig.call("a")
         until(lambda: cancellations.alive, "it listens for cancellations")
         rig.merge(job, cancel_requested=True)

@@ -11,7 +11,7 @@ from PIL import Image
 from daemon.core.job import Collection
 from daemon.provenance import SOFTWARE, made_with
 from models.catalog import BUILTIN
-from models.spec import Family, ModelSpec, Task
+from models.spec import Attention, Family, ModelSpec, Speed, Task
 from tests.daemon.rig import Rig
 
 SECRET = "a prompt that stays where it was written \u2713"
@@ -101,12 +101,19 @@ def test_the_same_request_and_seed_give_the_same_file(rig: Rig, collection: Coll
 
 def test_the_weights_are_named_exactly_where_that_can_be_told() -> None:
     """By repository and revision, or the folder's name without the path to it."""
-    assert made_with(BUILTIN["sdxl"]) == {
+    assert made_with(BUILTIN["sdxl"], Speed()) == {
         "model": "sdxl",
         "weights": "stabilityai/stable-diffusion-xl-base-1.0",
         "revision": BUILTIN["sdxl"].revision,
     }
     own = ModelSpec(name="own", task=Task.TEXT2IMAGE, family=Family.SDXL, path=Path("/somewhere/secret/my-model"))
-    assert made_with(own) == {"model": "own", "weights": "my-model"}
+    assert made_with(own, Speed()) == {"model": "own", "weights": "my-model"}
     null = ModelSpec(name="null", task=Task.TEXT2IMAGE, family=Family.NULL)
-    assert made_with(null) == {"model": "null"}
+    assert made_with(null, Speed()) == {"model": "null"}
+
+
+def test_settings_that_change_what_a_seed_shows_are_named() -> None:
+    """Where the model has them, and where they are set."""
+    speed = Speed(attention=Attention.SAGE, step_cache=0.1)
+    assert made_with(BUILTIN["motion"], speed).items() >= {"attention": "sage", "step_cache": "0.1"}.items()
+    assert set(made_with(BUILTIN["shapes"], speed)) == {"model", "weights", "attention"}

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from daemon import generation, sweep
+from daemon.core.crc32c import crc32c
 from daemon.core.errors import BlobsUnavailable, DocumentTooLarge
 from daemon.core.job import Changes, Collection, Decide, Document, JobId, Refusal
 from daemon.core.objects import ContentType, Mark, Placement
 from daemon.core.ports import BlobStore, Store
-from daemon.crc32c import crc32c
 from daemon.shutdown import EXIT_OK
 from models.errors import GenerationFailed
 from models.spec import Call

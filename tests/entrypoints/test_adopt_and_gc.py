@@ -10,9 +10,9 @@ import pytest
 
 from daemon.adapters.folder import FolderBlobs
 from daemon.adapters.sqlite import SqliteStore
+from daemon.core.crc32c import crc32c
 from daemon.core.job import Changes, Collection, JobId
 from daemon.core.objects import ContentType, Mark, Placement
-from daemon.crc32c import crc32c
 from tests.entrypoints.conftest import QuickEaseld
 
 JOB = JobId(user_id="alice", collection=Collection.IMAGES, file_uid="a")

@@ -30,8 +30,9 @@ NULL = with_entries({"null-image": {"family": "null", "task": "text2image"}})["n
 class Machine:
     """Memory as the keeper sees it. The device has room for one model, the machine's memory for ``holds`` of them."""
 
-    def __init__(self, holds: int = 9) -> None:
+    def __init__(self, holds: int = 9, most: int = PLENTY) -> None:
         self.device_free = 0
+        self.most = most
         self.holds = holds
         self.kept: Keeper | None = None
 
@@ -48,6 +49,7 @@ def keeper(cache_dir: Path, machine: Machine | None = None) -> Keeper:
         cache_dir=cache_dir,
         device="cpu",
         free_memory=lambda: machine.device_free,
+        host_memory=machine.most,
         free_host_memory=machine.free,
     )
     return machine.kept
@@ -77,11 +79,11 @@ def moves(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     found: list[Any] = []
     move = StableDiffusionXLPipeline.to
 
-    def noted(self: Any, device: Any) -> Any:
+    def noted(self: Any, device: Any, **keywords: Any) -> Any:
         if found and isinstance(found[0], Exception):
             raise found.pop(0)
         found.append(str(device))
-        return move(self, device)
+        return move(self, device, **keywords)
 
     monkeypatch.setattr(StableDiffusionXLPipeline, "to", noted)
     return found
@@ -153,6 +155,30 @@ def test_the_longest_there_leaves_first(cache_dir: Path, monkeypatch: pytest.Mon
     ]
 
 
+def test_no_more_waits_than_a_worker_may_take(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others on the machine want memory, too: two models of the size wait at most, and none that is larger."""
+    monkeypatch.setattr(DiffusionModel, "weight_bytes", SIZE)
+    kept = keeper(cache_dir, Machine(most=2 * SIZE))
+    for spec in (SHAPES, SECOND, THIRD, FOURTH):
+        kept.resident(spec, quietly)
+    assert kept.waiting_names == ("second", "third")
+    monkeypatch.setattr(DiffusionModel, "weight_bytes", 2 * SIZE + 1)
+    kept.resident(SHAPES, quietly)
+    assert kept.waiting_names == ("second", "third")
+
+
+def test_what_computes_offloaded_needs_no_more_room_to_wait(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights are in the machine's memory already."""
+    monkeypatch.setattr(DiffusionModel, "weight_bytes", SIZE)
+    for offloaded, waiting in ((False, ()), (True, ("shapes",))):
+        monkeypatch.setattr(DiffusionModel, "is_offloaded", offloaded)
+        kept = keeper(cache_dir, Machine(holds=0))
+        kept._host.make_room = lambda size: size < SIZE  # type: ignore[method-assign]
+        for spec in (SHAPES, SECOND):
+            kept.resident(spec, quietly)
+        assert kept.waiting_names == waiting
+
+
 def test_what_waits_makes_room_for_what_is_read(cache_dir: Path) -> None:
     """Another program has taken memory since: the one that waits longest leaves before anything is read."""
     machine = Machine()
@@ -187,7 +213,8 @@ def test_a_model_whose_way_to_host_memory_fails_is_dropped(
     kept.resident(SHAPES, quietly)
     moves.insert(0, RuntimeError("DefaultCPUAllocator: can't allocate memory"))
     kept.resident(SECOND, told.append)
-    assert "unloading shapes, the least recently used, for lack of memory" in told
+    reason = "host memory does not take it: DefaultCPUAllocator: can't allocate memory"
+    assert f"unloading shapes, the least recently used, for lack of memory; {reason}" in told
     kept.resident(SHAPES, quietly)
     assert len(reads) == 3
 

@@ -66,6 +66,14 @@ def test_limits_of_the_older_kind_count_too(root: Path) -> None:
     assert machine.memory(root) == Memory(free=4 * GIB, total=6 * GIB)
 
 
+def test_every_card_of_the_machine_counts(root: Path) -> None:
+    """Also those that belong to other workers; a machine without any is taken to have one."""
+    assert machine.cards(root) == 1
+    for card in ("0000:17:00.0", "0000:65:00.0"):
+        write(root, f"proc/driver/nvidia/gpus/{card}/information", "Model: a card\n")
+    assert machine.cards(root) == 2
+
+
 def test_what_is_over_its_limit_has_nothing(root: Path) -> None:
     """And not less than that."""
     write(root, "proc/self/cgroup", "0::/\n")

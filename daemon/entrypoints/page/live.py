@@ -168,7 +168,7 @@ class Live:
             "doing": vitals.doing,
             "idle_reason": vitals.idle_reason(),
             "silent": vitals.silent(),
-            "listeners": {listener.name: listener.alive for listener in self._worker.listeners},
+            "listeners": {listener.name: listener.well for listener in self._worker.listeners},
             "leases": len(held),
             "lease_left": round(min((lease_left(one) for one in held), default=0.0)),
             "memory": None if memory is None else {"free": _rounded(memory.free), "total": memory.total},

@@ -456,7 +456,7 @@ function showHealth(health) {
   text(pill, health.idle_reason === null ? "Claiming jobs" : health.idle_reason);
   pill.className = `pill small ${well ? "good" : health.silent.length ? "bad" : "warn"}`;
   const pairs = [];
-  const listeners = Object.entries(health.listeners).filter(([, alive]) => !alive).map(([name]) => name);
+  const listeners = Object.entries(health.listeners).filter(([, well]) => !well).map(([name]) => name);
   pairs.push(["Listener", listeners.length ? `lost: ${listeners.join(", ")}; polling` : "hears changes", listeners.length > 0]);
   pairs.push(["Leases held", health.leases ? `${health.leases}, good for ${health.lease_left} s` : "none"]);
   if (health.silent.length) pairs.push(["No sign of life", health.silent.join(", "), true]);
