@@ -132,12 +132,13 @@ def test_where_no_job_is_to_be_preferred_the_order_stays(loaded: set[int]) -> No
 MODULES = sorted(module.name for module in pkgutil.iter_modules(daemon.core.__path__, "daemon.core."))
 PURE = {
     "__future__",
+    "base64",
     "collections",
     "dataclasses",
     "datetime",
     "enum",
+    "google_crc32c",
     "itertools",
-    "pathlib",
     "re",
     "typing",
     "unicodedata",
