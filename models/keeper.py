@@ -136,6 +136,8 @@ class Keeper:
         device = self._device = devices.choose(self._wanted_device)
         if self._threads is not None:
             devices.use_threads(self._threads)
+        if device.type == "cpu":
+            machine.keep_freed_memory()
         folder = weights.folder(
             spec, cache_dir=self._cache_dir, local_files_only=self._local_files_only, on_load=on_load
         )
