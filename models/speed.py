@@ -41,19 +41,21 @@ def apply(speed: Speed, *, network: Any, pictures: Iterable[Any], device: torch.
             module.to(memory_format=torch.channels_last)
     if speed.attention is not Attention.DEFAULT:
         _attend(network, speed.attention, device)
-    if speed.step_cache > 0:
-        _keep_steps(network, speed.step_cache)
-    if speed.compile is Compile.REGIONAL:
+    cached = speed.step_cache > 0 and _keep_steps(network, speed.step_cache)
+    # The cache gives each block a function of its own, and torch would compile every one of them by itself.
+    if speed.compile is Compile.REGIONAL and not cached:
         # Sizes and batches differ from job to job: for each, torch would compile anew.
         network.compile_repeated_blocks(backend=BACKEND, dynamic=True)
 
 
-def _keep_steps(network: Any, share: float) -> None:
-    """Let a network that can reuse a step's work (https://huggingface.co/docs/diffusers/optimization/cache)."""
+def _keep_steps(network: Any, share: float) -> bool:
+    """Let a network reuse a step's work (https://huggingface.co/docs/diffusers/optimization/cache), if it can."""
     from diffusers import CacheMixin, FirstBlockCacheConfig
 
-    if isinstance(network, CacheMixin):
-        network.enable_cache(FirstBlockCacheConfig(threshold=share))
+    if not isinstance(network, CacheMixin):
+        return False
+    network.enable_cache(FirstBlockCacheConfig(threshold=share))
+    return True
 
 
 def _attend(network: Any, attention: Attention, device: torch.device) -> None:
