@@ -77,7 +77,7 @@ class DiffusionModel(ABC):
         self._device = device
         self._pipeline = pipeline
         self._pipeline.to(device)
-        apply(
+        self.compiles = apply(
             speed,
             network=getattr(pipeline, self.network),
             pictures=[getattr(pipeline, part) for part in self.pictures],

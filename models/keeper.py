@@ -18,7 +18,7 @@ from models import machine, weights
 from models.errors import DeviceLost, OutOfMemory
 from models.host_memory import HostMemory
 from models.null import Null
-from models.spec import Compile, Family, Speed
+from models.spec import Family, Speed
 from models.speed import prepare
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Keeper:
             model = _family(spec.family).load(
                 spec=spec, folder=folder, device=device, make_room=make_room, speed=self._speed
             )
-            if self._speed.compile is not Compile.OFF:
+            if model.compiles:
                 on_load(f"{spec.name}: compiling, which takes minutes where it was not compiled before")
                 model.warm_up()
             return model

@@ -28,8 +28,10 @@ def prepare(speed: Speed, *, cache_dir: Path) -> None:
         os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
 
 
-def apply(speed: Speed, *, network: Any, pictures: Iterable[Any], device: torch.device) -> None:
+def apply(speed: Speed, *, network: Any, pictures: Iterable[Any], device: torch.device) -> bool:
     """Set up a loaded model: ``network`` is what denoises, ``pictures`` its modules that convolve over pictures.
+
+    Returns whether its first calls will compile something.
 
     Raises:
         DeviceUnfit: this way of attention cannot be had here, with the reason.
@@ -43,9 +45,11 @@ def apply(speed: Speed, *, network: Any, pictures: Iterable[Any], device: torch.
         _attend(network, speed.attention, device)
     cached = speed.step_cache > 0 and _keep_steps(network, speed.step_cache)
     # The cache gives each block a function of its own, and torch would compile every one of them by itself.
-    if speed.compile is Compile.REGIONAL and not cached:
+    compiles = speed.compile is Compile.REGIONAL and not cached
+    if compiles:
         # Sizes and batches differ from job to job: for each, torch would compile anew.
         network.compile_repeated_blocks(backend=BACKEND, dynamic=True)
+    return compiles
 
 
 def _keep_steps(network: Any, share: float) -> bool:
