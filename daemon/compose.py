@@ -34,7 +34,7 @@ from daemon.vitals import Vitals
 from daemon.worker import Worker
 from models.errors import DeviceLost, ModelError
 from models.keeper import Keeper
-from models.spec import ModelKeeper, Task
+from models.spec import ModelKeeper
 
 __all__ = ["open_blobs", "open_store", "policy", "served", "service"]
 
@@ -209,8 +209,7 @@ def _check(keeper: ModelKeeper, rules: Policy, settings: Settings) -> None:
         DeviceLost: nothing more can be in this process.
     """
     fitness.check_disk(settings.min_free_disk)
-    if any(spec.task is Task.TEXT2VIDEO for spec in rules.models.values()):
-        fitness.check_video()
+    fitness.check_encoders()
     try:
         for name in rules.defaults.values():
             keeper.resident(rules.models[name], lambda what: log.info("model.loading", what=what))

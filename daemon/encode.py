@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import tempfile
+import zlib
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 if TYPE_CHECKING:
     from models.spec import Frames
@@ -18,19 +20,33 @@ if TYPE_CHECKING:
 About = Mapping[str, Any] | None
 """What a file says about its making; its software at least."""
 
-PNG_LEVEL = 1  # of zlib: 1024 x 1024 px in 0.09 s and 1.8 MB, against 0.33 s and 1.55 MB at Pillow's default of 6
+# Pillow tries five filters on each line; FFmpeg takes the one that wins on pictures: 1024 x 1024 px in 80 ms against
+# 147, 1.94 MB against 1.93. Levels 2 to 9 save up to 3 % of that, in up to 2.5 times the time.
+PNG_OPTIONS = {"pred": "paeth", "compression_level": "1"}
+PNG_HEAD = 33  # bytes: the signature, and the first chunk (IHDR), which no other may precede
 MP4_QUALITY = "18"  # x264's constant rate factor: lower is better and larger; 18 is taken for visually lossless
 
 
 def png(frames: Frames, *, about: About = None) -> bytes:
     """A picture of shape (height, width, 3), uint8 RGB, with what is told about it as text chunks."""
-    text = PngInfo()
-    if about is not None:
-        text.add_text("Software", str(about["software"]))
-        text.add_text("easeld", as_text(about))
-    content = io.BytesIO()
-    Image.fromarray(frames).save(content, format="PNG", compress_level=PNG_LEVEL, pnginfo=text)
-    return content.getvalue()
+    import av  # noqa: PLC0415 - the command line starts sooner without it
+
+    codec = av.CodecContext.create("png", "w")
+    codec.height, codec.width, codec.pix_fmt = frames.shape[0], frames.shape[1], "rgb24"
+    codec.time_base = codec.sample_aspect_ratio = Fraction(1, 1)
+    codec.thread_count = 1  # pictures are encoded side by side, each in a thread of ours
+    codec.options = PNG_OPTIONS
+    packets = codec.encode(av.VideoFrame.from_ndarray(frames, format="rgb24")) + codec.encode()
+    content = b"".join(bytes(packet) for packet in packets)
+    told = {} if about is None else {"Software": str(about["software"]), "easeld": as_text(about)}
+    texts = [_text_chunk(keyword, text) for keyword, text in told.items()]
+    return b"".join([content[:PNG_HEAD], *texts, content[PNG_HEAD:]])
+
+
+def _text_chunk(keyword: str, text: str) -> bytes:
+    """A ``tEXt`` chunk: its length, its type, its content and the CRC of both, as the PNG specification's 5.3 says."""
+    content = b"tEXt" + keyword.encode("latin-1") + b"\0" + text.encode("latin-1")
+    return struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
 
 
 def mp4(frames: Frames, *, fps: int, about: About = None) -> bytes:
@@ -42,7 +58,7 @@ def mp4(frames: Frames, *, fps: int, about: About = None) -> bytes:
     Raises:
         OSError: the folder for temporary files has no room; only a file can have its index put in front.
     """
-    import av  # noqa: PLC0415 - at the first video: a worker starts sooner without it
+    import av  # noqa: PLC0415 - the command line starts sooner without it
 
     height, width = even(frames.shape[1]), even(frames.shape[2])
     with tempfile.NamedTemporaryFile(prefix="easeld-", suffix=".mp4") as file:

@@ -30,16 +30,16 @@ def check_disk(min_free: float) -> None:
         raise Unfit(f"Only {free:.1f} GiB are free in {folder}; {min_free:g} are needed (EASELD_MIN_FREE_DISK)")
 
 
-def check_video() -> None:
-    """Check that videos can be written, before one has been generated for nothing.
+def check_encoders() -> None:
+    """Check that pictures and videos can be encoded, before one has been generated for nothing.
 
     Raises:
         Unfit: they cannot.
     """
     try:
-        import av  # noqa: F401, PLC0415 - a worker without videos starts sooner
+        import av  # noqa: F401, PLC0415 - the command line starts sooner without it
     except ImportError as exc:
-        raise Unfit(f"PyAV, which writes videos, does not load ({exc}): pip install --force-reinstall av") from exc
+        raise Unfit(f"PyAV, which encodes media, does not load ({exc}): pip install --force-reinstall av") from exc
 
 
 def until_fit(check: Callable[[], None], stopped: Event, *, unfit: Callable[[str], None]) -> bool:

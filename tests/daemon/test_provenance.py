@@ -25,7 +25,7 @@ def file_of(rig: Rig, name: str) -> Path:
 def told_by_picture(path: Path) -> Any:
     """What a picture says of itself."""
     with Image.open(path) as picture:
-        text = dict(picture.info)
+        text = dict(picture.text)  # type: ignore[attr-defined]  # a PNG's; all that is text in it
     return {"Software": text.get("Software"), "easeld": json.loads(text["easeld"])} if "easeld" in text else text
 
 
