@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from daemon import compose, encode
 from daemon import log as logs
 from daemon import settings as all_settings
-from daemon.core.job import Document
+from daemon.core.errors import StoreUnavailable
+from daemon.core.job import Document, JobId
 from daemon.shutdown import Shutdown
 from models import keeper
 from models.spec import Call, ModelSpec, OnLoad, OnStep
@@ -57,7 +58,16 @@ class _Wrapped:
 
 
 class Store(_Wrapped):
-    """Notes claims and completions."""
+    """Notes claims and completions, also one whose answer was lost: it is seen at the next read."""
+
+    def __init__(self, inner: Any, recorder: Recorder) -> None:
+        super().__init__(inner, recorder)
+        self._unanswered: dict[JobId, float] = {}  # when the write began
+
+    def read(self, job: JobId) -> Any:
+        document = self._inner.read(job)
+        self._completed(document, self._unanswered.pop(job, None))
+        return document
 
     def claim(self, document: Document, decide: Any) -> Any:
         began = time.monotonic()
@@ -72,12 +82,19 @@ class Store(_Wrapped):
             self._recorder.note("claimed", document.id.path, began)
         return results
 
-    def update(self, target: Any, decide: Any) -> Any:
+    def update(self, target: Document | JobId, decide: Any) -> Any:
         began = time.monotonic()
-        result = self._inner.update(target, decide)
-        if isinstance(result, Document) and (result.fields or {}).get("status") == "completed":
-            self._recorder.note("completed", result.id.path, began)
+        try:
+            result = self._inner.update(target, decide)
+        except StoreUnavailable:
+            self._unanswered[target.id if isinstance(target, Document) else target] = began
+            raise
+        self._completed(result, began)
         return result
+
+    def _completed(self, result: Any, began: float | None) -> None:
+        if began is not None and isinstance(result, Document) and (result.fields or {}).get("status") == "completed":
+            self._recorder.note("completed", result.id.path, began)
 
 
 class Blobs(_Wrapped):

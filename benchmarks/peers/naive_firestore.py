@@ -1,6 +1,6 @@
 """The worker that one writes first: a listener, a transaction to claim, the model, an upload, an update.
 
-It forgets what it has claimed when it dies. The model is 50 ms of sleep, its picture encoded as our worker's.
+It forgets what it has claimed when it dies. The model is 50 ms of sleep, its picture encoded by Pillow.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ PAINTED = Image.linear_gradient("L").convert("RGB")
 
 
 def picture() -> str:
-    """A PNG of 256 pixels as our worker encodes it, in base64, because an answer is JSON."""
+    """A PNG of 256 pixels by Pillow, in base64, because an answer is JSON."""
     file = io.BytesIO()
     PAINTED.save(file, format="PNG", compress_level=1)
     return base64.b64encode(file.getvalue()).decode()
