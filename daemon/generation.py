@@ -130,8 +130,9 @@ class Generation:
         done, whole = self._done + step, self._whole
         left = (now - self._began) / done * (whole - done)
         self._moved(now + left)
+        progress = Progress(phase="generating", step=done, steps=whole, eta_seconds=round(left, 1))
         for held in self.members:
-            held.progress = Progress(phase="generating", step=done, steps=whole, eta_seconds=round(left, 1))
+            held.progress = progress
         if self._interrupted():
             raise Interrupted
         for held in [held for held in self.members if held.gone is not None]:

@@ -26,7 +26,8 @@ class Heartbeat:
     """Renews what it is given to keep, each job by itself, so that one slow write delays no other.
 
     ``interval`` is the time between two renewals of a job, ``progress_interval`` the shortest between two that have
-    progress to tell; both in seconds. ``note`` gets the address and token of everything held, at every change.
+    progress to tell; both in seconds. ``note`` gets the address and token of everything held, at every claim, and once
+    nothing is held any more.
     """
 
     def __init__(
@@ -53,11 +54,12 @@ class Heartbeat:
         self._error: BaseException | None = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="renew")
 
-    def keep(self, held: Held) -> None:
-        """Renew this job from now on, until ``forget``."""
+    def keep(self, batch: Sequence[Held]) -> None:
+        """Renew these jobs from now on, until ``forget``."""
         with self._lock:
-            self._held[held.id] = held
-            self._tried[held.id] = held.renewed_at
+            for held in batch:
+                self._held[held.id] = held
+                self._tried[held.id] = held.renewed_at
             self._noted()
 
     def forget(self, held: Held) -> None:
@@ -69,7 +71,8 @@ class Heartbeat:
                 self._busy_at = time.monotonic()
                 if self._busy_at - held.claimed_at > LASTING:
                     self._lasted_at = self._busy_at
-                self._noted()
+                if not self._held:  # else the next batch's note leaves it out: giving back what has ended does nothing
+                    self._noted()
 
     def held(self) -> list[Held]:
         with self._lock:

@@ -78,10 +78,10 @@ class Worker:
         while not draining.is_set():
             if not self.room.wait_for_claim(LOOK_EVERY):
                 continue
-            batch = self.claimer.next(draining)
-            for held in batch:
-                self.heartbeat.keep(held)
-            if batch and not self.room.put(batch):
+            if not (batch := self.claimer.next(draining)):
+                continue
+            self.heartbeat.keep(batch)
+            if not self.room.put(batch):
                 self._spawn_each(self.release, batch)
 
     def close(self) -> None:
@@ -190,7 +190,7 @@ class Worker:
             elif why is Why.CHANGED and not self.shutdown.draining.is_set():
                 again = held.reclaim(self.policy, self.claimer.ticket())
                 if again is not None:
-                    self.heartbeat.keep(again)
+                    self.heartbeat.keep([again])
                     if not self.room.put([again]):
                         self.release(again)
             elif why is Why.CHANGED:
