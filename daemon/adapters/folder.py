@@ -220,9 +220,11 @@ class FolderBlobs:
         """The content under a temporary name, whole on the disk. What is left of it is cleared away later."""
         staged = self._staged / secrets.token_hex(8)
         with ExitStack() as stack:
-            with self._locked():  # so that nobody finds it before it says that it is being written
+            while True:
                 file = stack.enter_context(staged.open("xb"))
-                fcntl.flock(file, fcntl.LOCK_EX)
+                fcntl.flock(file, fcntl.LOCK_EX)  # says that it is being written
+                if os.fstat(file.fileno()).st_nlink:
+                    break  # else another process found it before it said so, and cleared it away
             with ExitStack() as undo:
                 undo.callback(staged.unlink)
                 file.write(content)

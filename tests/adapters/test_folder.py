@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -239,6 +241,27 @@ def test_temporary_files_of_the_dead_are_cleared_away(root: Path, open_blobs: Ca
         assert staged(root) == [living]
     open_blobs()
     assert staged(root) == []
+
+
+def test_a_temporary_file_that_looked_dead_for_a_moment_is_made_again(
+    open_blobs: Callable[[], FolderBlobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process starts just when the file is there and does not say yet that it is being written."""
+    blobs = open_blobs()
+    lock = fcntl.flock
+    met: list[list[Path]] = []
+
+    def meeting(file: Any, how: int) -> None:
+        if how == fcntl.LOCK_EX and not isinstance(file, int) and not met:
+            met.append(staged(blobs._root))
+            open_blobs()
+            assert staged(blobs._root) == []
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", meeting)
+    put(blobs)
+    assert len(met[0]) == 1
+    assert staged(blobs._root) == []
 
 
 def test_a_rename_that_was_not_done_is_done_by_the_next_look(
