@@ -153,4 +153,5 @@ class Generation:
 
     def _wait_for_count(self, members: Sequence[Held]) -> None:
         """Wait until their attempts are counted, but not for ever: a lease must not end over it."""
-        wait(self._count(members), timeout=self._batch[0].lease_seconds / 6)
+        if members:
+            wait(self._count(members), timeout=self._batch[0].lease_seconds / 6)
