@@ -209,7 +209,7 @@ def _check(keeper: ModelKeeper, rules: Policy, settings: Settings) -> None:
         DeviceLost: nothing more can be in this process.
     """
     fitness.check_disk(settings.min_free_disk)
-    fitness.check_encoders()
+    fitness.check_encoders({spec.task for spec in rules.models.values()})
     try:
         for name in rules.defaults.values():
             keeper.resident(rules.models[name], lambda what: log.info("model.loading", what=what))

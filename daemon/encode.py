@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from models.spec import Task
+
 if TYPE_CHECKING:
     from models.spec import Frames
 
@@ -24,6 +26,7 @@ About = Mapping[str, Any] | None
 # 147, 1.94 MB against 1.93. Levels 2 to 9 save up to 3 % of that, in up to 2.5 times the time.
 PNG_OPTIONS = {"pred": "paeth", "compression_level": "1"}
 PNG_HEAD = 33  # bytes: the signature, and the first chunk (IHDR), which no other may precede
+ENCODERS = {Task.TEXT2IMAGE: "png", Task.TEXT2VIDEO: "libx264"}  # FFmpeg's names; not every build of it has each
 MP4_QUALITY = "18"  # x264's constant rate factor: lower is better and larger; 18 is taken for visually lossless
 
 
@@ -31,7 +34,7 @@ def png(frames: Frames, *, about: About = None) -> bytes:
     """A picture of shape (height, width, 3), uint8 RGB, with what is told about it as text chunks."""
     import av  # noqa: PLC0415 - the command line starts sooner without it
 
-    codec = av.CodecContext.create("png", "w")
+    codec = av.CodecContext.create(ENCODERS[Task.TEXT2IMAGE], "w")
     codec.height, codec.width, codec.pix_fmt = frames.shape[0], frames.shape[1], "rgb24"
     codec.time_base = codec.sample_aspect_ratio = Fraction(1, 1)
     codec.thread_count = 1  # pictures are encoded side by side, each in a thread of ours
@@ -65,7 +68,8 @@ def mp4(frames: Frames, *, fps: int, about: About = None) -> bytes:
         with av.open(file.name, "w", format="mp4", options={"movflags": "+faststart"}) as container:
             if about is not None:
                 container.metadata["comment"] = as_text(about)
-            stream = container.add_stream("libx264", rate=fps, options={"crf": MP4_QUALITY, "preset": "veryfast"})
+            options = {"crf": MP4_QUALITY, "preset": "veryfast"}
+            stream = container.add_stream(ENCODERS[Task.TEXT2VIDEO], rate=fps, options=options)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             for picture in frames[:, :height, :width]:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

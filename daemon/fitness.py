@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Event
 
 import structlog
+
+from daemon.encode import ENCODERS
+from models.spec import Task
 
 log = structlog.get_logger(__name__)
 
@@ -30,16 +33,22 @@ def check_disk(min_free: float) -> None:
         raise Unfit(f"Only {free:.1f} GiB are free in {folder}; {min_free:g} are needed (EASELD_MIN_FREE_DISK)")
 
 
-def check_encoders() -> None:
-    """Check that pictures and videos can be encoded, before one has been generated for nothing.
+def check_encoders(tasks: Iterable[Task]) -> None:
+    """Check that what these tasks make can be encoded, before anything has been generated for nothing.
 
     Raises:
-        Unfit: they cannot.
+        Unfit: it cannot.
     """
+    mend = "pip install --force-reinstall --only-binary av av"
     try:
-        import av  # noqa: F401, PLC0415 - the command line starts sooner without it
+        import av  # noqa: PLC0415 - the command line starts sooner without it
+
+        for task in tasks:
+            av.Codec(ENCODERS[task], "w")
     except ImportError as exc:
-        raise Unfit(f"PyAV, which encodes media, does not load ({exc}): pip install --force-reinstall av") from exc
+        raise Unfit(f"PyAV, which encodes media, does not load ({exc}): {mend}") from exc
+    except ValueError as exc:
+        raise Unfit(f"PyAV's FFmpeg has no encoder {exc}: {mend}") from exc
 
 
 def until_fit(check: Callable[[], None], stopped: Event, *, unfit: Callable[[str], None]) -> bool:

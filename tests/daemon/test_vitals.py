@@ -11,10 +11,11 @@ from daemon import compose
 from daemon.core.errors import BlobsUnavailable
 from daemon.core.objects import Placement
 from daemon.core.ports import BlobStore
+from daemon.encode import ENCODERS
 from daemon.shutdown import EXIT_OK
 from daemon.vitals import CLAIMING, Vitals
 from daemon.worker import CALL
-from models.spec import Call
+from models.spec import Call, Task
 from tests.daemon.rig import Rig, until
 
 
@@ -137,6 +138,16 @@ def test_an_unfit_worker_is_ready_alive_and_says_why_it_does_not_claim(rig: Rig)
         assert "Only" in str(running.service.vitals.idle_reason())
     assert "ready" in supervisor.told
     assert any(word.startswith("unfit: Only") for word in supervisor.told)
+
+
+def test_a_worker_whose_ffmpeg_lacks_an_encoder_is_unfit(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A distribution's build has no H.264, say: nothing is claimed, and the mending is named."""
+    monkeypatch.setitem(ENCODERS, Task.TEXT2VIDEO, "libx265000")
+    job = rig.call("a")
+    with rig.worker() as running:
+        said = "unfit: PyAV's FFmpeg has no encoder libx265000: pip install"
+        until(lambda: said in str(running.service.vitals.idle_reason()), "it says so")
+    assert rig.status(job) == "queued"
 
 
 def test_no_sign_of_life_is_given_while_a_thread_is_silent(rig: Rig) -> None:
