@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image
 
@@ -26,7 +26,9 @@ About = Mapping[str, Any] | None
 # 147, 1.94 MB against 1.93. Levels 2 to 9 save up to 3 % of that, in up to 2.5 times the time.
 PNG_OPTIONS = {"pred": "paeth", "compression_level": "1"}
 PNG_HEAD = 33  # bytes: the signature, and the first chunk (IHDR), which no other may precede
-ENCODERS = {Task.TEXT2IMAGE: "png", Task.TEXT2VIDEO: "libx264"}  # FFmpeg's names; not every build of it has each
+PNG_ENCODER: Final = "png"
+MP4_ENCODER: Final = "libx264"
+ENCODERS = {Task.TEXT2IMAGE: PNG_ENCODER, Task.TEXT2VIDEO: MP4_ENCODER}  # FFmpeg's names; not every build has each
 MP4_QUALITY = "18"  # x264's constant rate factor: lower is better and larger; 18 is taken for visually lossless
 
 
@@ -34,7 +36,7 @@ def png(frames: Frames, *, about: About = None) -> bytes:
     """A picture of shape (height, width, 3), uint8 RGB, with what is told about it as text chunks."""
     import av  # noqa: PLC0415 - the command line starts sooner without it
 
-    codec = av.CodecContext.create(ENCODERS[Task.TEXT2IMAGE], "w")
+    codec = av.CodecContext.create(PNG_ENCODER, "w")
     codec.height, codec.width, codec.pix_fmt = frames.shape[0], frames.shape[1], "rgb24"
     codec.time_base = codec.sample_aspect_ratio = Fraction(1, 1)
     codec.thread_count = 1  # pictures are encoded side by side, each in a thread of ours
@@ -69,7 +71,7 @@ def mp4(frames: Frames, *, fps: int, about: About = None) -> bytes:
             if about is not None:
                 container.metadata["comment"] = as_text(about)
             options = {"crf": MP4_QUALITY, "preset": "veryfast"}
-            stream = container.add_stream(ENCODERS[Task.TEXT2VIDEO], rate=fps, options=options)
+            stream = container.add_stream(MP4_ENCODER, rate=fps, options=options)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             for picture in frames[:, :height, :width]:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

@@ -9,7 +9,6 @@ from threading import Event
 
 import structlog
 
-from daemon.encode import ENCODERS
 from models.spec import Task
 
 log = structlog.get_logger(__name__)
@@ -41,7 +40,9 @@ def check_encoders(tasks: Iterable[Task]) -> None:
     """
     mend = "pip install --force-reinstall --only-binary av av"
     try:
-        import av  # noqa: PLC0415 - the command line starts sooner without it
+        import av  # noqa: PLC0415 - the command line starts sooner without it, and a shim has none
+
+        from daemon.encode import ENCODERS  # noqa: PLC0415 - the same
 
         for task in tasks:
             av.Codec(ENCODERS[task], "w")
