@@ -10,8 +10,8 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from daemon import compose, encode
@@ -22,6 +22,8 @@ from daemon.core.job import Document, JobId
 from daemon.shutdown import Shutdown
 from models import keeper
 from models.spec import Call, ModelSpec, OnLoad, OnStep
+
+WRITTEN_EVERY = 0.02  # seconds
 
 
 class Span(NamedTuple):
@@ -34,16 +36,24 @@ class Span(NamedTuple):
     thread: str
 
 
-@dataclass(frozen=True)
 class Recorder:
-    """Writes each span by one unbuffered write, so that whoever reads along sees it at once."""
+    """Writes spans to a file a little later, in a thread of its own: the device would wait for each write."""
 
-    descriptor: int
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._spans: deque[Span] = deque()
+        threading.Thread(target=self._write, name="recorder", daemon=True).start()
 
     def note(self, kind: str, label: str, began: float) -> None:
         """Something has just ended."""
-        span = Span(kind, label, began, time.monotonic(), threading.current_thread().name)
-        os.write(self.descriptor, json.dumps(span).encode() + b"\n")
+        self._spans.append(Span(kind, label, began, time.monotonic(), threading.current_thread().name))
+
+    def _write(self) -> None:
+        while True:
+            time.sleep(WRITTEN_EVERY)
+            spans = [self._spans.popleft() for _ in range(len(self._spans))]
+            if spans:
+                os.write(self._descriptor, b"".join(json.dumps(span).encode() + b"\n" for span in spans))
 
 
 class _Wrapped:
