@@ -8,7 +8,6 @@ import typer
 
 from daemon import log as logs
 from daemon import settings as all_settings
-from daemon.entrypoints.shim.access import check_address
 from daemon.stores import open_store
 
 
@@ -20,6 +19,7 @@ def shim(
 
     It writes queued documents; workers elsewhere do the rest.
     """
+    from daemon.entrypoints.shim.access import check_address
     from daemon.entrypoints.shim.server import serve
 
     settings = all_settings.load(shim_host=host, shim_port=port)
