@@ -45,8 +45,10 @@ def main() -> None:
             page.locator(f"[name={name}]").fill("256")
         _submit(page, VIDEO)
         expect(page.locator("#results .tile")).to_have_count(1)
-        page.get_by_text("More", exact=True).click()
         page.get_by_text("Image", exact=True).click()
+        for name in ("width", "height"):
+            page.locator(f"[name={name}]").fill("256")
+        page.get_by_text("More", exact=True).click()
         for count, prompt in enumerate(PROMPTS, start=2):
             _submit(page, prompt)
             expect(page.locator("#results .tile")).to_have_count(count)
