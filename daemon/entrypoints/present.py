@@ -30,6 +30,13 @@ def plain(text: object) -> str:
     return "".join(character if character.isprintable() else " " for character in str(text))
 
 
+def warnings(fields: Fields | None) -> list[str]:
+    """What the worker says to the client beside the result, each plain."""
+    ours = (fields or {}).get("easeld")
+    found = ours.get("warnings") if isinstance(ours, Mapping) else None
+    return [plain(text) for text in found] if isinstance(found, list) else []
+
+
 def shortened(text: object, length: int) -> str:
     """The beginning of a text, plain, in at most ``length`` characters."""
     line = plain(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import secrets
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ from daemon.core.ports import Store
 from daemon.core.request import Submission
 from daemon.entrypoints import submitting
 from daemon.entrypoints.opening import client_store
-from daemon.entrypoints.present import addresses, as_json, plain, stage
+from daemon.entrypoints.present import addresses, as_json, plain, stage, warnings
 from daemon.entrypoints.waiting import look_every, progress_bars, wait_for
 
 DEFAULT_FRAMES = 16
@@ -102,6 +103,8 @@ def _tell(document: Document) -> None:
     print(f"{plain(name)}: {stage(document.fields)}")
     for address in addresses(document.fields):
         print(plain(address))
+    for text in warnings(document.fields):
+        print(f"note: {text}", file=sys.stderr)
 
 
 def _me() -> str:

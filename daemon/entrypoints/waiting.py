@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from daemon.core.job import Document, JobId
+from daemon.core.job import Document, JobId, Status
 from daemon.core.ports import Store
 from daemon.entrypoints.present import done_percent, ended, preview, stage
 from daemon.settings import Settings, StoreKind
 
 Look = Callable[[Document], None]
+
+UNCLAIMED = 20.0  # seconds in the queue after which whoever waits may want to look whether anybody serves it
 
 
 def look_every(settings: Settings) -> float:
@@ -40,10 +42,14 @@ def wait_for(
 
 
 @contextmanager
-def progress_bars(jobs: Sequence[JobId]) -> Iterator[Look]:
-    """A live bar for each job on standard error; without a terminal, a line for each change."""
+def progress_bars(jobs: Sequence[JobId], *, patience: float = UNCLAIMED) -> Iterator[Look]:
+    """A live bar for each job on standard error; without a terminal, a line for each change.
+
+    A job still queued after ``patience`` seconds is followed by a hint, once.
+    """
+    unclaimed = _unclaimed(patience)
     if not sys.stderr.isatty():
-        yield _lines()
+        yield _lines(unclaimed)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -60,6 +66,8 @@ def progress_bars(jobs: Sequence[JobId]) -> Iterator[Look]:
 
         def look(document: Document) -> None:
             fields = document.fields
+            if (hint := unclaimed(document)) is not None:
+                progress.console.print(hint, markup=False, soft_wrap=True)
             if (address := first_preview(document)) is not None:
                 progress.console.print(f"preview of {_name(document.id)}: {address}", markup=False, soft_wrap=True)
             progress.update(bars[document.id], completed=done_percent(fields), stage=stage(fields))
@@ -69,7 +77,7 @@ def progress_bars(jobs: Sequence[JobId]) -> Iterator[Look]:
         yield look
 
 
-def _lines() -> Look:
+def _lines(unclaimed: Callable[[Document], str | None]) -> Look:
     said: dict[JobId, str] = {}
     first_preview = _first_previews()
 
@@ -80,8 +88,25 @@ def _lines() -> Look:
         if said.get(document.id) != now:
             said[document.id] = now
             print(f"{_name(document.id)}: {now}", file=sys.stderr, flush=True)
+        if (hint := unclaimed(document)) is not None:
+            print(hint, file=sys.stderr, flush=True)
 
     return look
+
+
+def _unclaimed(patience: float) -> Callable[[Document], str | None]:
+    """Gives a hint once, where a job has been queued for so many seconds since we began to look."""
+    began = time.monotonic()
+    told = False
+
+    def hint(document: Document) -> str | None:
+        nonlocal told
+        if told or time.monotonic() - began < patience or (document.fields or {}).get("status") != Status.QUEUED:
+            return None
+        told = True
+        return f"{_name(document.id)} still waits: is a daemon running, and free? `easeld up` starts one here"
+
+    return hint
 
 
 def _first_previews() -> Callable[[Document], str | None]:

@@ -210,3 +210,17 @@ def test_a_hostile_prompt_cannot_steer_the_terminal(quick: QuickEaseld) -> None:
         assert "\x07" not in shown.out
     assert "[bold]loud[/bold] next line" in quick("jobs").out
     assert quick("show", "alice/a", "--json").json["prompt"] == hostile
+
+
+def test_submit_tells_what_the_worker_had_to_say(quick: QuickEaseld) -> None:
+    """Beside the addresses, on standard error, where a script that reads addresses does not meet it."""
+    queue(quick, "alice", "a")
+    ours = {"warnings": ["it ignored: sports\x1b[2J, car"]}
+    fields = {"status": "completed", "generated": True, "images": ["file:///a.png"], "easeld": ours}
+    store = SqliteStore(quick.folder / "data" / "jobs.db")
+    job = JobId(user_id="alice", collection=Collection.IMAGES, file_uid="a")
+    store.update(job, lambda _document, _now: Changes(reason="a test", fields=fields))
+    store.close()
+    ended = quick("submit", "prompt of a", "--user", "alice", "--id", "a")
+    assert ended.out.splitlines() == ["alice/images/a: uploaded", "file:///a.png"]
+    assert ended.err.splitlines() == ["note: it ignored: sports [2J, car"]

@@ -38,3 +38,19 @@ def test_who_waits_is_told_once_where_the_preview_is(capsys: pytest.CaptureFixtu
         "image a: step 2 of 9",
         "image a: uploaded",
     ]
+
+
+def test_who_waits_for_what_nobody_claims_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """After a while in the queue, and not where the job has begun meanwhile."""
+    with progress_bars([JOB], patience=0.0) as look:
+        look(document(status="queued"))
+        look(document(status="queued"))
+        look(document(status="completed"))
+    with progress_bars([JOB], patience=0.0) as look:
+        look(document(status="completed"))
+    assert capsys.readouterr().err.splitlines() == [
+        "image a: queued",
+        "image a still waits: is a daemon running, and free? `easeld up` starts one here",
+        "image a: uploaded",
+        "image a: uploaded",
+    ]
