@@ -94,11 +94,13 @@ class Store(_Wrapped):
 
     def update(self, target: Document | JobId, decide: Any) -> Any:
         began = time.monotonic()
+        job = target.id if isinstance(target, Document) else target
         try:
             result = self._inner.update(target, decide)
         except StoreUnavailable:
-            self._unanswered[target.id if isinstance(target, Document) else target] = began
+            self._unanswered[job] = began
             raise
+        self._unanswered.pop(job, None)
         self._completed(result, began)
         return result
 

@@ -57,10 +57,13 @@ def rows(parts: Parts, folder: Path) -> Iterator[Row]:
 
 
 def many(once: Callable[[], tuple[float, float]]) -> tuple[float, float]:
-    """The medians of both figures, in milliseconds, over jobs that begin at no regular time."""
+    """The medians of both figures, in milliseconds, over jobs that begin at no regular time.
+
+    Before each, every side has had time to be done with the one before.
+    """
     found = []
     for _ in range(JOBS):
-        time.sleep(random.uniform(0.0, 0.06))
+        time.sleep(random.uniform(0.1, 0.16))
         found.append(once())
     return 1000 * median(one for one, _ in found), 1000 * median(other for _, other in found)
 

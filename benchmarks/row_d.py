@@ -15,7 +15,7 @@ from statistics import median
 
 from benchmarks import peer
 from benchmarks.backlog import work_off
-from benchmarks.child import Watched, ready, watched
+from benchmarks.child import LOOK_EVERY, Watched, ready, watched
 from benchmarks.paired import QUICK, Row, compared, rounds
 from benchmarks.parts import Parts
 from benchmarks.peer import Peer, PeerMissing
@@ -99,7 +99,7 @@ def _naive_rate(place: Place) -> float:
     for job in reversed(jobs):
         while place.status(job) != "completed":
             assert time.perf_counter() - began < WITHIN, job
-            time.sleep(0.01)
+            time.sleep(LOOK_EVERY)
     took = time.perf_counter() - began
     place.forget(jobs)
     return len(jobs) / took
