@@ -41,14 +41,14 @@ def check_encoders(tasks: Iterable[Task]) -> None:
     mend = "pip install --force-reinstall --only-binary av av"
     try:
         import av  # noqa: PLC0415 - the command line starts sooner without it, and a shim has none
-
-        from daemon.encode import ENCODERS  # noqa: PLC0415 - the same
-
-        for task in tasks:
-            av.Codec(ENCODERS[task], "w")
     except ImportError as exc:
         raise Unfit(f"PyAV, which encodes media, does not load ({exc}): {mend}") from exc
-    except ValueError as exc:
+    from daemon.encode import ENCODERS  # noqa: PLC0415 - the same
+
+    try:
+        for task in tasks:
+            av.Codec(ENCODERS[task], "w")
+    except av.codec.codec.UnknownCodecError as exc:
         raise Unfit(f"PyAV's FFmpeg has no encoder {exc}: {mend}") from exc
 
 

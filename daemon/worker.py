@@ -135,7 +135,8 @@ class Worker:
         except model_errors.ModelError as exc:
             self._fail_or_split(generation.members, exc)
         else:
-            within = CALL + self.step_limit(batch)  # each call of a remote gives a sign; encoding takes less
+            largest = max(batch, key=lambda held: len(held.work.seeds))
+            within = CALL + self.step_limit([largest])  # each call of a remote gives a sign; encoding takes less
             for held, pictures in frames:
                 self.room.finishing(+1)
                 self._spawn(self.finish, held, pictures, pool=self.finishers, within=within)

@@ -220,6 +220,7 @@ class FolderBlobs:
         """The content under a temporary name, whole on the disk. What is left of it is cleared away later."""
         staged = self._staged / secrets.token_hex(8)
         with ExitStack() as stack:
+            self._check_open()
             while True:
                 file = stack.enter_context(staged.open("xb"))
                 fcntl.flock(file, fcntl.LOCK_EX)  # says that it is being written
@@ -236,13 +237,16 @@ class FolderBlobs:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with self._threads:
-            if self._closed:
-                raise BlobsUnavailable(f"The folder {self._root} is closed")
+            self._check_open()
             fcntl.flock(self._lock, fcntl.LOCK_EX)  # ends with the process, however that ends
             try:
                 yield
             finally:
                 fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BlobsUnavailable(f"The folder {self._root} is closed")
 
     @contextmanager
     def _translated(self, name: str | None = None) -> Iterator[None]:

@@ -137,7 +137,7 @@ def _make(settings: Settings, daemon: subprocess.Popen[bytes]) -> list[Document]
             for fields in REQUESTS
         ]
         jobs = [document.id for document in queued]
-        with progress_bars(jobs) as look:
+        with progress_bars(jobs, patience=float("inf")) as look:  # the daemon is ours
             documents = wait_for(store, jobs, every=LOOK_EVERY, look=look, alive=lambda: daemon.poll() is None)
     finally:
         store.close()

@@ -45,7 +45,7 @@ def wait_for(
 def progress_bars(jobs: Sequence[JobId], *, patience: float = UNCLAIMED) -> Iterator[Look]:
     """A live bar for each job on standard error; without a terminal, a line for each change.
 
-    A job still queued after ``patience`` seconds is followed by a hint, once.
+    For the first job that has been seen queued for ``patience`` seconds there is a hint, once.
     """
     unclaimed = _unclaimed(patience)
     if not sys.stderr.isatty():
@@ -95,13 +95,16 @@ def _lines(unclaimed: Callable[[Document], str | None]) -> Look:
 
 
 def _unclaimed(patience: float) -> Callable[[Document], str | None]:
-    """Gives a hint once, where a job has been queued for so many seconds since we began to look."""
-    began = time.monotonic()
+    """Gives a hint once, where a job has been seen queued, and nothing else, for so many seconds."""
+    since: dict[JobId, float] = {}
     told = False
 
     def hint(document: Document) -> str | None:
         nonlocal told
-        if told or time.monotonic() - began < patience or (document.fields or {}).get("status") != Status.QUEUED:
+        now = time.monotonic()
+        if (document.fields or {}).get("status") != Status.QUEUED:
+            since[document.id] = float("inf")  # somebody serves it, also where it is queued again
+        if told or now - since.setdefault(document.id, now) < patience:
             return None
         told = True
         return f"{_name(document.id)} still waits: is a daemon running, and free? `easeld up` starts one here"

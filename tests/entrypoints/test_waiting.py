@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,17 +41,22 @@ def test_who_waits_is_told_once_where_the_preview_is(capsys: pytest.CaptureFixtu
     ]
 
 
-def test_who_waits_for_what_nobody_claims_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """After a while in the queue, and not where the job has begun meanwhile."""
-    with progress_bars([JOB], patience=0.0) as look:
-        look(document(status="queued"))
-        look(document(status="queued"))
-        look(document(status="completed"))
-    with progress_bars([JOB], patience=0.0) as look:
-        look(document(status="completed"))
-    assert capsys.readouterr().err.splitlines() == [
-        "image a: queued",
-        "image a still waits: is a daemon running, and free? `easeld up` starts one here",
-        "image a: uploaded",
-        "image a: uploaded",
-    ]
+def test_who_waits_for_what_nobody_claims_is_told_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while in the queue, and never of a job that somebody had, also where it is queued again."""
+    hint = "image a still waits: is a daemon running, and free? `easeld up` starts one here"
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def told(*looks: tuple[float, str]) -> int:
+        nonlocal now
+        with progress_bars([JOB], patience=20.0) as look:
+            for later, status in looks:
+                now += later
+                look(document(status=status))
+        return capsys.readouterr().err.splitlines().count(hint)
+
+    assert told((0.0, "queued"), (19.9, "queued")) == 0
+    assert told((0.0, "queued"), (20.0, "queued"), (20.0, "queued")) == 1
+    assert told((0.0, "queued"), (1.0, "processing"), (300.0, "queued"), (300.0, "queued")) == 0
