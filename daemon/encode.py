@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 import tempfile
-import zlib
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo, putchunk
 
 from models.spec import Task
 
@@ -43,15 +42,16 @@ def png(frames: Frames, *, about: About = None) -> bytes:
     codec.options = PNG_OPTIONS
     packets = codec.encode(av.VideoFrame.from_ndarray(frames, format="rgb24")) + codec.encode()
     content = b"".join(bytes(packet) for packet in packets)
-    told = {} if about is None else {"Software": str(about["software"]), "easeld": as_text(about)}
-    texts = [_text_chunk(keyword, text) for keyword, text in told.items()]
-    return b"".join([content[:PNG_HEAD], *texts, content[PNG_HEAD:]])
-
-
-def _text_chunk(keyword: str, text: str) -> bytes:
-    """A ``tEXt`` chunk: its length, its type, its content and the CRC of both, as the PNG specification's 5.3 says."""
-    content = b"tEXt" + keyword.encode("latin-1") + b"\0" + text.encode("latin-1")
-    return struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    told = PngInfo()
+    if about is not None:
+        told.add_text("Software", str(about["software"]))
+        told.add_text("easeld", as_text(about))
+    file = io.BytesIO()
+    file.write(content[:PNG_HEAD])
+    for kind, text, *_ in told.chunks:
+        putchunk(file, kind, text)
+    file.write(content[PNG_HEAD:])
+    return file.getvalue()
 
 
 def mp4(frames: Frames, *, fps: int, about: About = None) -> bytes:
