@@ -135,10 +135,9 @@ class Worker:
         except model_errors.ModelError as exc:
             self._fail_or_split(generation.members, exc)
         else:
-            largest = max(batch, key=lambda held: len(held.work.seeds))
-            within = CALL + self.step_limit([largest])  # each call of a remote gives a sign; encoding takes less
             for held, pictures in frames:
                 self.room.finishing(+1)
+                within = CALL + self.step_limit([held])  # each call of a remote gives a sign; encoding takes less
                 self._spawn(self.finish, held, pictures, pool=self.finishers, within=within)
 
     def _fail_or_split(self, members: Sequence[Held], error: model_errors.ModelError) -> None:

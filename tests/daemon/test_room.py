@@ -17,9 +17,9 @@ from tests.daemon.rig import until
 LONG = 60.0  # seconds that a waiter would wait; a test that is not woken ends by its own limit
 
 
-def held(*, alone: bool = False) -> Held:
+def held() -> Held:
     """As much of a job as a room looks at."""
-    return cast("Held", SimpleNamespace(work=SimpleNamespace(alone=alone)))
+    return cast("Held", SimpleNamespace(work=SimpleNamespace(alone=False)))
 
 
 def waits(room: Room, call: Callable[[], Any]) -> Callable[[], Any]:
